@@ -1,0 +1,281 @@
+//! What an agent is asked to execute, and what it answers.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use crate::{
+    AttemptNo, CacheMode, Digest, Fence, GlobList, Network, NodeIx, ReportKind, Resources, RunId, RunNumber, Shell,
+};
+
+/// One attempt, with every expression already rendered: executing it leaves no choice open.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttemptSpec {
+    /// The run.
+    pub run: RunId,
+    /// Its number.
+    pub number: RunNumber,
+    /// The instance.
+    pub node: NodeIx,
+    /// The instance's name.
+    pub name: Arc<str>,
+    /// The try.
+    pub attempt: AttemptNo,
+    /// The lease's fencing number.
+    pub fence: Fence,
+    /// Instances whose layers it sees, directly (theirs come with them). All of them succeeded, or may fail.
+    pub needs: Vec<NodeIx>,
+    /// What it does.
+    pub work: Work,
+    /// From start to end.
+    pub timeout_total: Duration,
+    /// Without a byte of output.
+    pub timeout_idle: Option<Duration>,
+    /// What it asks for.
+    pub resources: Resources,
+}
+
+/// What an attempt does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Run a command.
+    Command(Arc<CommandSpec>),
+    /// Read a pipeline fragment from the workspace and hand its text back ([`AttemptResult::text`]).
+    ReadFile(String),
+}
+
+/// A command with everything that describes its action.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommandSpec {
+    /// The script.
+    pub script: String,
+    /// Who reads the script.
+    pub shell: Shell,
+    /// The step's environment, without what every step gets, `pass_env` and secrets.
+    pub env: BTreeMap<String, String>,
+    /// What every step gets and is not part of the key: `PACE_RUN_ID` and the like. (`CI`, `PACE`, `PACE_STEP`,
+    /// `PACE_SHARD_*` are in `env`.)
+    pub run_env: BTreeMap<String, String>,
+    /// Names to take from the caller's environment; in the key.
+    pub pass_env: Vec<String>,
+    /// Names of secrets.
+    pub secrets: Vec<String>,
+    /// `image`.
+    pub image: Option<String>,
+    /// `inputs`.
+    pub inputs: Option<GlobList>,
+    /// `outputs`.
+    pub outputs: Option<GlobList>,
+    /// `network`.
+    pub network: Network,
+    /// `caches`.
+    pub caches: Vec<CacheSpec>,
+    /// Ids of `services`.
+    pub services: Vec<String>,
+    /// `reports`.
+    pub reports: BTreeMap<ReportKind, String>,
+    /// `artifacts`.
+    pub artifacts: Vec<ArtifactSpec>,
+    /// `cache`.
+    pub cache: CacheMode,
+    /// Look nothing up, but record: `--no-cache`, `--from`, a retry.
+    pub fresh: bool,
+    /// Execute even on a hit and compare: `--verify`.
+    pub verify: bool,
+    /// Somebody may read its layer: it has dependants. Otherwise the layer is kept only if `outputs` or `artifacts` ask.
+    pub has_dependants: bool,
+}
+
+/// A named cache directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheSpec {
+    /// As in [`crate::CacheDir`].
+    pub path: String,
+    /// As in [`crate::CacheDir`].
+    pub key: String,
+    /// As in [`crate::CacheDir`].
+    pub fallback: Vec<String>,
+}
+
+/// An artifact to keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArtifactSpec {
+    /// Name.
+    pub name: String,
+    /// Path in the workspace.
+    pub path: String,
+    /// Version.
+    pub version: Option<String>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttemptResult {
+    /// Success or the cause of failure.
+    pub end: AttemptEnd,
+    /// Taken from the cache: by whom it was executed, and how long that took.
+    pub cached: Option<CachedFrom>,
+    /// From lease to end.
+    pub took: Duration,
+    /// The part of it before the command's first instruction.
+    pub prepare: Duration,
+    /// Lines of `$PACE_VALUES`.
+    pub values: BTreeMap<String, String>,
+    /// The action's digest, if it got that far.
+    pub action: Option<Digest>,
+    /// What it wrote.
+    pub layer: Option<LayerRef>,
+    /// Kept artifacts.
+    pub artifacts: Vec<ArtifactRef>,
+    /// Kept reports.
+    pub reports: Vec<(ReportKind, Digest)>,
+    /// The last lines of the log, masked: at most [`TAIL_LINES_MAX`].
+    pub tail: Vec<String>,
+    /// Length of the log.
+    pub log_bytes: u64,
+    /// CPU time, user and system.
+    pub cpu: Duration,
+    /// Peak resident memory of the largest process.
+    pub memory_peak: u64,
+    /// Things a person should know though nothing failed.
+    pub notes: Vec<String>,
+    /// For [`Work::ReadFile`]: the text.
+    pub text: Option<String>,
+}
+
+/// Lines of [`AttemptResult::tail`].
+pub const TAIL_LINES_MAX: usize = 40;
+
+impl AttemptResult {
+    /// A result with nothing in it but its end.
+    pub fn ended(end: AttemptEnd) -> Self {
+        AttemptResult {
+            end,
+            cached: None,
+            took: Duration::ZERO,
+            prepare: Duration::ZERO,
+            values: BTreeMap::new(),
+            action: None,
+            layer: None,
+            artifacts: Vec::new(),
+            reports: Vec::new(),
+            tail: Vec::new(),
+            log_bytes: 0,
+            cpu: Duration::ZERO,
+            memory_peak: 0,
+            notes: Vec::new(),
+            text: None,
+        }
+    }
+}
+
+/// Success or the cause of failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// Exit 0.
+    Succeeded,
+    /// It failed.
+    Failed(Cause),
+    /// It was told to stop, and did.
+    Cancelled,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The command's exit code, not 0.
+    Exit(i32),
+    /// The command was ended by this signal.
+    Signal(i32),
+    /// Longer than its total timeout.
+    TimedOut(Duration),
+    /// No output for its idle timeout.
+    Idle(Duration),
+    /// The agent vanished or its lease ran out.
+    Lost(String),
+    /// Something around the step failed: disk, sandbox, cache. A whole sentence with what to do.
+    Infrastructure(String),
+    /// What the step asks for is not to be had here: images, services, a network list. A whole sentence.
+    Refused(String),
+    /// Two steps it depends on wrote different bytes to one path, an output is missing, values are malformed,
+    /// `--verify` found a difference. A whole sentence.
+    Broken(String),
+    /// An expression had no value. A whole sentence.
+    Expression(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use crate::units::show_duration;
+        match self {
+            Cause::Exit(code) => write!(f, "exit code {code}"),
+            Cause::Signal(signal) => write!(f, "ended by {}", signal_name(*signal)),
+            Cause::TimedOut(after) => write!(f, "timed out after {}", show_duration(*after)),
+            Cause::Idle(after) => write!(f, "no output for {}", show_duration(*after)),
+            Cause::Lost(why) => write!(f, "lost: {why}"),
+            Cause::Infrastructure(why) | Cause::Refused(why) | Cause::Broken(why) | Cause::Expression(why) => {
+                f.write_str(why)
+            }
+        }
+    }
+}
+
+/// `SIGKILL` for 9, and so on; `signal 42` for those without a common name.
+pub fn signal_name(signal: i32) -> Arc<str> {
+    const NAMES: [(i32, &str); 12] = [
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (3, "SIGQUIT"),
+        (4, "SIGILL"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (11, "SIGSEGV"),
+        (13, "SIGPIPE"),
+        (15, "SIGTERM"),
+        (31, "SIGSYS (a system call that the sandbox forbids)"),
+    ];
+    match NAMES.into_iter().find(|(number, _)| *number == signal) {
+        Some((_, name)) => name.into(),
+        None => alloc::format!("signal {signal}").into(),
+    }
+}
+
+/// The execution a cached result comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedFrom {
+    /// The run that executed it.
+    pub run: RunId,
+    /// That run's number.
+    pub number: RunNumber,
+    /// How long it took then.
+    pub took: Duration,
+}
+
+/// What an attempt wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerRef {
+    /// Digest of the layer's manifest.
+    pub digest: Digest,
+    /// Files in it.
+    pub files: u32,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A kept artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArtifactRef {
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub version: Option<String>,
+    /// Path in the workspace.
+    pub path: String,
+    /// Its files: path below `path` (empty for `path` itself), content, executable.
+    pub files: Vec<(String, Digest, bool)>,
+}

@@ -1,0 +1,102 @@
+//! One Linux sandbox: namespaces, mounts, seccomp. The only crate with `unsafe`; no async, no policy.
+//!
+//! A [`Spec`] says what the process may see; [`Spec::spawn`] makes it so and returns a [`Child`]. All choices are the
+//! caller's.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a process sees and is.
+#[derive(Debug)]
+pub struct Spec {
+    /// Program and arguments. The program is looked up in the sandbox's `PATH` when it has no `/`.
+    pub argv: Vec<OsString>,
+    /// The whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Working directory inside.
+    pub cwd: PathBuf,
+    /// What of the host is shown.
+    pub view: HostView,
+    /// Overlays, mounted after the view, in order.
+    pub overlays: Vec<Overlay>,
+    /// Bind mounts, after the overlays, in order. Targets are created when they lie on a mount that is private to the sandbox.
+    pub binds: Vec<Bind>,
+    /// Its network.
+    pub network: Network,
+    /// Host name inside.
+    pub hostname: String,
+    /// Standard input; `None` is `/dev/null`.
+    pub stdin: Option<OwnedFd>,
+    /// Standard output.
+    pub stdout: Option<OwnedFd>,
+    /// Standard error.
+    pub stderr: Option<OwnedFd>,
+    /// Interactive: becomes session leader of the terminal on standard input (`pace shell`).
+    pub terminal: bool,
+}
+
+/// What of the host's file system is shown, read-only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostView {
+    /// Directories and files shown at their own places: `/usr`, `/etc`, toolchains.
+    pub show: Vec<PathBuf>,
+    /// Among these, paths that are not: credentials, keys. A directory becomes empty, a file unreadable.
+    pub hide: Vec<PathBuf>,
+    /// Symbolic links to make: link, target (`/bin` to `usr/bin`).
+    pub links: Vec<(PathBuf, PathBuf)>,
+    /// Private, empty, writable directories on the sandbox's own tmpfs.
+    pub private: Vec<PathBuf>,
+}
+
+/// An overlay mount: what is written goes to `upper`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// Where inside.
+    pub at: PathBuf,
+    /// Lower directories, topmost first.
+    pub lower: Vec<PathBuf>,
+    /// Empty directory for what is written. Must be on a file system that can be an overlay's upper.
+    pub upper: PathBuf,
+    /// Empty directory on the same file system as `upper`, for the kernel.
+    pub work: PathBuf,
+}
+
+/// A bind mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// On the host.
+    pub from: PathBuf,
+    /// Inside.
+    pub to: PathBuf,
+    /// May be written.
+    pub writable: bool,
+}
+
+/// A sandbox's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// A namespace of its own with loopback up.
+    Loopback,
+    /// The host's.
+    Host,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// What a process and its descendants used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// User and system time of all reaped descendants.
+    pub cpu: Duration,
+    /// Peak resident bytes of the largest of them.
+    pub memory_peak: u64,
+}
