@@ -1,1 +1,9 @@
-//!
+//! Text to a checked pipeline, with diagnostics that point at the byte.
+#![forbid(unsafe_code)]
+
+mod code;
+mod diagnostic;
+mod span_map;
+
+pub use code::{codes, explain};
+pub use diagnostic::{Diagnostic, Severity};
