@@ -26,6 +26,11 @@ pub const EXPANSION_DEPTH_MAX: usize = 4;
 pub const EXPR_BYTES_MAX: usize = 4 << 10;
 /// Nesting of one expression.
 pub const EXPR_DEPTH_MAX: usize = 32;
+/// Depth of an expression's tree: operators in a row and what templates put in place of their parameters count here
+/// and not as nesting. The evaluator recurses so deep; a thread's smallest stack carries ten times that.
+pub const EXPR_TREE_DEPTH_MAX: usize = 200;
+/// Nodes of one expression after templates put their parameters in.
+pub const EXPR_NODES_MAX: usize = 10_000;
 /// Evaluation steps of one expression.
 pub const EXPR_COST_MAX: u32 = 100_000;
 /// Length of a text that an expression makes.

@@ -43,6 +43,8 @@ pub enum ExprKind {
     Call(Function, Vec<Expr>),
     /// `list.all(v, body)` and its kin.
     Macro(Macro, Box<Expr>, String, Box<Expr>),
+    /// `has(x.y)`: a step wrote the value, a map has the key. Holds a [`ExprKind::Context`] or [`ExprKind::Field`].
+    Has(Box<Expr>),
 }
 
 /// A value from outside the expression.

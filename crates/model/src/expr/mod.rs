@@ -6,10 +6,14 @@
 
 mod ast;
 mod eval;
+mod function;
+mod semver;
 mod value;
 
 pub use ast::{
     BinaryOp, ContextPath, Expr, ExprKind, Function, Macro, Root, StepField, Template, TemplatePart, UnaryOp,
 };
 pub use eval::{EvalError, Scope, StepFacts, evaluate, evaluate_bool, render};
-pub use value::{Semver, Value};
+pub use function::check_pattern;
+pub use semver::Semver;
+pub use value::Value;
