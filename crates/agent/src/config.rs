@@ -1,0 +1,117 @@
+//! What an agent is told before it works: its folders, its executor, its secrets, and each run's project.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What an agent is told once.
+#[derive(Debug)]
+pub struct Config {
+    /// Blobs, action records, named caches and scratch. Made when absent.
+    pub cache_dir: PathBuf,
+    /// What must outlive the cache: the key of secret versions, kept sandboxes of failed attempts. Made when absent.
+    pub state_dir: PathBuf,
+    /// Attempts at once, at least 1.
+    pub slots: usize,
+    /// How attempts are executed.
+    pub executor: Executor,
+    /// Where `PATH`, `HOME`, toolchain variables and `pass_env` are taken from.
+    pub caller_env: BTreeMap<String, String>,
+    /// All secrets by name; a step gets those it asks for.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Keep the sandboxes of failed attempts for `pace shell`: those of the last [`crate::KEPT_RUNS_MAX`] runs.
+    pub keep_failed: bool,
+}
+
+/// How attempts are executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executor {
+    /// In a Linux sandbox of their own.
+    Sandbox,
+    /// As ordinary processes in a copy of the workspace: no isolation.
+    Process,
+}
+
+impl Executor {
+    /// The word on the command line and in the key.
+    pub fn word(self) -> &'static str {
+        match self {
+            Executor::Sandbox => "sandbox",
+            Executor::Process => "process",
+        }
+    }
+}
+
+/// A secret's value. It is overwritten when dropped, and `Debug` does not show it.
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: String) -> Secret {
+        Secret(value.into_bytes())
+    }
+
+    /// The value. Whoever asks must not let it reach a log, an event, a key or an error.
+    pub fn reveal(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        // Without a reader the compiler may leave the overwriting out.
+        std::hint::black_box(&self.0);
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The project of a run.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// The repository's folder.
+    pub root: PathBuf,
+    /// Stable name of project and pipeline: what `pace why` compares with is remembered under it.
+    pub key: String,
+    /// The repository as the run sees it.
+    pub snapshot: Arc<cas::Snapshot>,
+    /// Logs go to `<log_dir>/<node>-<attempt>.log`, lines `<unix milliseconds> <text>`. Made when absent.
+    pub log_dir: PathBuf,
+    /// Artifacts go to `<artifact_dir>/<name>[-<version>]/…`. Made when the first one is kept.
+    pub artifact_dir: PathBuf,
+}
+
+/// Why an agent cannot do what it was asked, beside executing an attempt (that failure is the attempt's result).
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A folder is not usable.
+    #[error("cannot {act} {path}: {source}; name another folder or make it writable")]
+    Folder {
+        /// What was tried.
+        act: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The store refused.
+    #[error("the cache is not usable: {0}")]
+    Store(#[from] cas::StoreError),
+    /// The attempt's workspace or action cannot be made.
+    #[error("{0}")]
+    Attempt(String),
+    /// No sandbox was kept for this step.
+    #[error("no sandbox of step `{step}` in run {run} was kept: only failed attempts of the last {} runs are", crate::KEPT_RUNS_MAX)]
+    NotKept {
+        /// The run.
+        run: String,
+        /// The step.
+        step: String,
+    },
+}
