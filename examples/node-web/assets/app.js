@@ -1,0 +1,3 @@
+import { removeOnClick } from "./remove.js";
+
+removeOnClick(document.querySelector("ul"));
