@@ -3,16 +3,20 @@
 //! It knows nothing of steps or scheduling. Every write is atomic: a blob is whole and verified, or absent.
 
 pub mod action;
+pub mod gc;
+pub mod git;
 pub mod layer;
 pub mod named;
 pub mod reapi;
+pub mod scratch;
 pub mod snapshot;
 pub mod store;
 pub mod tree;
 
-pub use action::{ActionRecord, ActionStore};
-pub use layer::{Layer, LayerEntry, LayerKind};
-pub use named::NamedCaches;
-pub use snapshot::Snapshot;
+pub use action::{ActionRecord, ActionStore, Outcomes};
+pub use layer::{Captured, Layer, LayerEntry, LayerError, LayerKind, capture, capture_diff, conflicts, stack_tree};
+pub use named::{CommitEnd, Lease, NamedCaches};
+pub use scratch::{Pin, Scratch};
+pub use snapshot::{Snapshot, SnapshotError};
 pub use store::{Store, StoreError};
-pub use tree::Tree;
+pub use tree::{Change, ChangeKind, Tree, TreeEntry, TreeError};

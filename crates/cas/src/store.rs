@@ -68,8 +68,16 @@ impl Store {
     pub fn get(&self, _digest: &Digest, _bytes_max: usize) -> Result<Vec<u8>, StoreError> {
         unimplemented!()
     }
-    /// Puts a verified blob at `to` (which must not exist): by hard link or copy, executable or not.
+    /// Puts a verified blob at `to`, which must not exist and which nobody writes in place: by hard link, else copy.
     pub fn place(&self, _digest: &Digest, _executable: bool, _to: &Path) -> Result<(), StoreError> {
+        unimplemented!()
+    }
+    /// As [`Store::place`], and the file at `to` has this time of last change (nanoseconds since 1970-01-01 UTC).
+    pub fn place_at(&self, _digest: &Digest, _executable: bool, _mtime_ns: i64, _to: &Path) -> Result<(), StoreError> {
+        unimplemented!()
+    }
+    /// As [`Store::place`], but always an own copy: for places where somebody may write.
+    pub fn copy_to(&self, _digest: &Digest, _executable: bool, _to: &Path) -> Result<(), StoreError> {
         unimplemented!()
     }
 }
