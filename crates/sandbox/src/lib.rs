@@ -3,10 +3,25 @@
 //! A [`Spec`] says what the process may see; [`Spec::spawn`] makes it so and returns a [`Child`]. All choices are the
 //! caller's.
 
+// The kernel's promises that `unsafe` leans on are named where it is used.
+#![allow(unsafe_code)]
+
+mod child;
+mod error;
+pub mod host_view;
+mod probe;
+pub mod process;
+mod remove;
+
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use child::Child;
+pub use error::SpawnError;
+pub use probe::{Ability, CgroupLayout, Host, probe};
+pub use remove::remove_tree;
 
 /// What a process sees and is.
 #[derive(Debug)]
@@ -19,9 +34,11 @@ pub struct Spec {
     pub cwd: PathBuf,
     /// What of the host is shown.
     pub view: HostView,
-    /// Overlays, mounted after the view, in order.
+    /// Overlays. All mounts are made parents first, so a toolchain shown inside a bound home lies on top of it; at the
+    /// same place a bind covers an overlay, and an overlay covers the view.
     pub overlays: Vec<Overlay>,
-    /// Bind mounts, after the overlays, in order. Targets are created when they lie on a mount that is private to the sandbox.
+    /// Bind mounts, with what is mounted below their source. Mount points that do not exist are made, where they lie: in
+    /// an overlay that is its upper, in a writable bind its source.
     pub binds: Vec<Bind>,
     /// Its network.
     pub network: Network,
@@ -35,6 +52,16 @@ pub struct Spec {
     pub stderr: Option<OwnedFd>,
     /// Interactive: becomes session leader of the terminal on standard input (`pace shell`).
     pub terminal: bool,
+}
+
+impl Spec {
+    /// Starts the process and waits until its program has been executed, or says why that failed.
+    ///
+    /// # Errors
+    /// Says what was tried on which path, why not, and what to do next. Nothing is left behind.
+    pub fn spawn(self) -> Result<Child, SpawnError> {
+        todo!()
+    }
 }
 
 /// What of the host's file system is shown, read-only.

@@ -1,0 +1,24 @@
+//! The executor without isolation: the same [`Child`], on the bare host, whose tree is killed as far as the kernel lets us.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::{Child, SpawnError};
+
+/// Starts a program without a sandbox, in a session of its own. A missing stdio is `/dev/null`. When the command ends,
+/// is killed, or the caller dies, what it left behind is killed too, unless it runs as another user.
+///
+/// # Errors
+/// As [`crate::Spec::spawn`].
+pub fn spawn(
+    argv: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    cwd: PathBuf,
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+) -> Result<Child, SpawnError> {
+    let _ = (argv, env, cwd, stdin, stdout, stderr);
+    todo!()
+}
