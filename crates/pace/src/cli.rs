@@ -1,0 +1,281 @@
+//! The command line: one struct per command; its doc comment is the help text.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 green, 1 internal error, 2 usage, 3 the pipeline is invalid, 10 a step failed, 11 infrastructure, \
+12 cancelled, 13 refused by policy.";
+
+/// CI/CD in one binary: the pipeline that runs on the server is the pipeline that runs on your desk.
+#[derive(Debug, Parser)]
+#[command(name = "pace", version, styles = STYLES, after_help = EXIT_CODES, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    /// How to talk: for people on a terminal, plain lines when piped, or one JSON event a line
+    #[arg(long, global = true, value_enum, env = "PACE_OUTPUT")]
+    pub output: Option<Output>,
+    /// When to use colours (NO_COLOR and CLICOLOR_FORCE are obeyed)
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// The pipeline file [default: the nearest paceline.yaml, or the only file in .paceline/]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Do everything as if started in this folder
+    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A live tree on a terminal
+    Human,
+    /// One line an event
+    Plain,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the pipeline here
+    Run(RunArgs),
+    /// Show all diagnostics of pipeline files
+    Check(CheckArgs),
+    /// Show the graph after matrix, includes and conditions: what would run, what is cached, why
+    Plan(PlanArgs),
+    /// Show what changed since a step's last run
+    Why(StepArgs),
+    /// Open the sandbox of a step: its workspace, layers and environment
+    Shell(ShellArgs),
+    /// Explain a diagnostic at length, with an example before and after
+    Explain(ExplainArgs),
+    /// Write a first paceline.yaml for what this repository is
+    Init(InitArgs),
+    /// List the runs made here
+    Runs(RunsArgs),
+    /// Show the log of a run or of one of its steps
+    Logs(LogsArgs),
+    /// Look after the local cache
+    Cache(CacheArgs),
+    /// Say what this host can enforce, and what to do about the rest
+    Doctor(DoctorArgs),
+    /// Print the JSON Schema of pipeline files, for editors
+    Schema,
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
+}
+
+/// What a run is for, and with which values.
+#[derive(Debug, Args, Default, Clone)]
+pub struct TriggerArgs {
+    /// A parameter's value; may be given several times
+    #[arg(long = "param", value_name = "NAME=VALUE")]
+    pub params: Vec<String>,
+    /// The event to run for; filters under `on` are then obeyed
+    #[arg(long, value_enum, default_value_t = EventName::Manual)]
+    pub event: EventName,
+    /// The revision to compare with for path filters [default: the parent of HEAD]
+    #[arg(long, value_name = "REV")]
+    pub base: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum EventName {
+    #[default]
+    Manual,
+    Push,
+    #[value(name = "pull_request")]
+    PullRequest,
+    Schedule,
+}
+
+/// Where steps run and what they may use.
+#[derive(Debug, Args, Default, Clone)]
+pub struct ExecuteArgs {
+    /// Steps at once [default: one a CPU]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub jobs: Option<u32>,
+    /// How to isolate: `sandbox`, or `process` for none at all
+    #[arg(long, value_enum, default_value_t = ExecutorName::Sandbox, env = "PACE_EXECUTOR")]
+    pub executor: ExecutorName,
+    /// A file of NAME=VALUE lines with secrets; a secret named X is else taken from the variable PACE_SECRET_X
+    #[arg(long, value_name = "FILE")]
+    pub secrets: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExecutorName {
+    /// Namespaces, overlay, seccomp
+    #[default]
+    Sandbox,
+    /// No isolation: a step can read and write all that you can
+    Process,
+}
+
+#[derive(Debug, Args, Default)]
+pub struct RunArgs {
+    /// Run these steps and what they need [default: all]
+    #[arg(value_name = "STEP")]
+    pub steps: Vec<String>,
+    #[command(flatten)]
+    pub trigger: TriggerArgs,
+    #[command(flatten)]
+    pub execute: ExecuteArgs,
+    /// After a failure, go on with all that does not depend on the failed step
+    #[arg(long, conflicts_with = "fail_fast")]
+    pub keep_going: bool,
+    /// After a failure, cancel the steps that are running
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Execute every step, whatever the cache knows
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Execute cached steps too and compare what they write: are they reproducible?
+    #[arg(long, conflicts_with = "no_cache")]
+    pub verify: bool,
+    /// Run what failed, or was not reached, in the last run
+    #[arg(long, conflicts_with_all = ["steps", "from"])]
+    pub rerun_failed: bool,
+    /// Execute this step and all that depends on it, whatever the cache knows
+    #[arg(long, value_name = "STEP")]
+    pub from: Vec<String>,
+    /// Write a JUnit report
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Put artifacts in this folder too
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Files to check [default: the pipeline file, or all in .paceline/]
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print SARIF 2.1.0 instead
+    #[arg(long)]
+    pub sarif: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Plan these steps and what they need [default: all]
+    #[arg(value_name = "STEP")]
+    pub steps: Vec<String>,
+    #[command(flatten)]
+    pub trigger: TriggerArgs,
+    #[command(flatten)]
+    pub execute: ExecuteArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct StepArgs {
+    /// A step, or one instance of it: `test[go=1.23]`
+    pub step: String,
+    #[command(flatten)]
+    pub trigger: TriggerArgs,
+    #[command(flatten)]
+    pub execute: ExecuteArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    /// The run's number [default: the last run], then the step
+    #[arg(value_name = "[RUN] STEP", num_args = 1..=2, required = true)]
+    pub target: Vec<String>,
+    /// Run this instead of a shell
+    #[arg(short, long, value_name = "SCRIPT")]
+    pub command: Option<String>,
+    #[command(flatten)]
+    pub execute: ExecuteArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A code like P0104 [default: list all]
+    pub code: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Print the file instead of writing it
+    #[arg(long)]
+    pub print: bool,
+    /// Replace an existing file
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// How many
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The run's number [default: the last run] and the step [default: all]
+    #[arg(value_name = "[RUN] [STEP]", num_args = 0..=2)]
+    pub target: Vec<String>,
+    /// Print the time of each line
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Wait for more while the run goes on
+    #[arg(long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    #[command(subcommand)]
+    pub what: CacheCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Sizes and counts
+    Stats,
+    /// Drop what was not used for long
+    Gc {
+        /// Keep at most this much
+        #[arg(long, value_name = "SIZE", default_value = "20GiB")]
+        max_size: String,
+        /// Keep nothing that was not used for this long
+        #[arg(long, value_name = "TIME", default_value = "30d")]
+        max_age: String,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Read every blob and drop what is damaged
+    Verify,
+    /// Print the cache's folder
+    Path,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Which shell
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,78 @@
+//! `pace cache`: sizes, clean-up and verification of the local cache.
+
+use std::time::SystemTime;
+
+use cas::gc;
+use model::Bytes;
+use model::units::{parse_bytes, parse_duration};
+
+use crate::cli::{CacheArgs, CacheCommand, Output};
+use crate::exit::{Ended, Exit, Failure};
+use crate::folders::Folders;
+use crate::screen::Screen;
+
+/// One of its commands.
+pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
+    let root = Folders::find()?.cache;
+    match &args.what {
+        CacheCommand::Path => screen.text(&root.display().to_string()),
+        CacheCommand::Stats => {
+            let stats = gc::stats(&root).map_err(Failure::infrastructure)?;
+            show(
+                screen,
+                &[
+                    ("blobs", stats.blobs),
+                    ("blob_bytes", stats.blob_bytes),
+                    ("actions", stats.actions),
+                    ("named_caches", stats.named),
+                    ("named_bytes", stats.named_bytes),
+                    ("scratch_bytes", stats.scratch_bytes),
+                    ("damaged", stats.damaged),
+                ],
+            );
+        }
+        CacheCommand::Gc { max_size, max_age, dry_run } => {
+            let keep = gc::Keep {
+                bytes_max: Some(parse_bytes(max_size).map_err(|why| Failure::usage(format!("--max-size {max_size}: {why}")))?.0),
+                age_max: Some(parse_duration(max_age).map_err(|why| Failure::usage(format!("--max-age {max_age}: {why}")))?),
+            };
+            let report = gc::gc(&root, keep, SystemTime::now(), *dry_run).map_err(Failure::infrastructure)?;
+            show(
+                screen,
+                &[
+                    (if *dry_run { "would_free_bytes" } else { "freed_bytes" }, report.bytes),
+                    ("blobs", report.blobs),
+                    ("actions", report.actions),
+                    ("named_caches", report.named),
+                    ("scratch", report.scratch),
+                    ("pinned", report.pinned),
+                    ("left_bytes", report.bytes_left),
+                ],
+            );
+        }
+        CacheCommand::Verify => {
+            let verified = gc::verify(&root).map_err(Failure::infrastructure)?;
+            let damaged = verified.damaged.len() as u64;
+            show(screen, &[("blobs", verified.blobs), ("bytes", verified.bytes), ("damaged_blobs", damaged), ("damaged_records", verified.records)]);
+            if damaged + verified.records > 0 {
+                screen.warning("what was damaged is gone from the cache; it will be made again when it is needed");
+            }
+        }
+    }
+    Ok(Exit::Green)
+}
+
+fn show(screen: &mut Screen, rows: &[(&str, u64)]) {
+    if screen.output == Output::Json {
+        let object: serde_json::Map<_, _> = rows.iter().map(|(name, value)| ((*name).to_string(), (*value).into())).collect();
+        return screen.text(&serde_json::Value::Object(object).to_string());
+    }
+    let text: String = rows
+        .iter()
+        .map(|(name, value)| match name.ends_with("bytes") {
+            true => format!("{:<18} {}\n", name.replace('_', " "), Bytes(*value)),
+            false => format!("{:<18} {value}\n", name.replace('_', " ")),
+        })
+        .collect();
+    screen.text(&text);
+}

@@ -1,0 +1,14 @@
+//! One file a command.
+
+pub mod cache;
+pub mod check;
+pub mod completions;
+pub mod doctor;
+pub mod explain;
+pub mod init;
+pub mod logs;
+pub mod plan;
+pub mod run;
+pub mod runs;
+pub mod shell;
+pub mod why;

@@ -1,0 +1,148 @@
+//! `pace run`: the pipeline, here and now.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use model::{Capacity, OnFailure, Plan, RunOutcome, Selection};
+use view::RunView;
+
+use crate::cli::{Cli, EventName, Output, RunArgs};
+use crate::exit::{Ended, Exit, Failure};
+use crate::group::GroupLock;
+use crate::history::{History, LiveRun, cannot};
+use crate::past::Story;
+use crate::prepare::{self, Prepared};
+use crate::project::Project;
+use crate::runner::Runner;
+use crate::screen::Screen;
+use crate::signals::Stops;
+use crate::timings;
+
+/// Runs the pipeline; for an event, every pipeline here that it starts.
+pub fn run(cli: &Cli, args: &RunArgs, screen: &mut Screen) -> Ended {
+    let stops = Stops::listen().map_err(|error| Failure::internal(format!("cannot listen for signals: {error}")))?;
+    if args.trigger.event == EventName::Manual {
+        return run_one(Project::find(cli)?, args, screen, &stops);
+    }
+    let mut worst = Exit::Green;
+    for project in Project::find_all(cli)? {
+        match run_one(project, args, screen, &stops)? {
+            Exit::Green => {}
+            Exit::Cancelled => return Ok(Exit::Cancelled),
+            exit => worst = exit,
+        }
+    }
+    Ok(worst)
+}
+
+fn run_one(project: Project, args: &RunArgs, screen: &mut Screen, stops: &Stops) -> Ended {
+    let prepared = Prepared::new(project, &args.trigger, screen)?;
+    if args.trigger.event != EventName::Manual
+        && let Err(why) = engine::trigger::fires(&prepared.pipeline.on, &prepared.trigger)
+    {
+        if screen.output != Output::Json {
+            screen.text(&format!("{}: nothing to run: {why}", prepared.project.file));
+        }
+        return Ok(Exit::Green);
+    }
+    let selection = selection(&prepared.history, args)?;
+    let on_failure = match (args.keep_going, args.fail_fast) {
+        (true, _) => OnFailure::KeepGoing,
+        (_, true) => OnFailure::FailFast,
+        _ => OnFailure::Stop,
+    };
+    let context = |number| prepared.context(number, &args.trigger, selection.clone(), on_failure);
+    // Planned once before the run gets a number, so that a mistake on the command line leaves no run behind.
+    prepared.plan(context(model::RunNumber(0))?)?;
+    let live = prepared.history.begin()?;
+    let plan = Arc::new(prepared.plan(context(live.number)?)?);
+    let _group = match &plan.concurrency {
+        Some((group, concurrency)) => match GroupLock::take(&prepared.folders, group, concurrency.policy, live.number, screen, stops)? {
+            Some(lock) => Some(lock),
+            None => return Ok(Exit::Cancelled),
+        },
+        None => None,
+    };
+    execute(&prepared, plan, live, args, screen, stops)
+}
+
+fn execute(prepared: &Prepared, plan: Arc<Plan>, live: LiveRun, args: &RunArgs, screen: &mut Screen, stops: &Stops) -> Ended {
+    let (agent, reports) = prepared.agent(&plan, &args.execute)?;
+    let artifacts = live.artifact_folder();
+    agent.begin(
+        &plan.context.run,
+        agent::Project {
+            root: prepared.project.root.clone(),
+            key: prepared.key(),
+            snapshot: prepared.snapshot.clone(),
+            log_dir: live.log_folder(),
+            artifact_dir: artifacts.clone(),
+        },
+    );
+    let run = plan.context.run.clone();
+    let (outcome, view) = Runner::new(plan.clone(), &agent, reports, live, screen, stops).run(capacity(args))?;
+    agent.end(&run);
+    after(prepared, &plan, &view, args, &artifacts, screen)?;
+    if screen.output != Output::Json {
+        let summary = view::summary::render(&view, screen.style(), screen.size().0);
+        screen.text(&summary);
+    }
+    Ok(exit_of(outcome))
+}
+
+/// What is written once the run has ended: timings, the JUnit report, copies of artifacts.
+fn after(prepared: &Prepared, plan: &Plan, view: &RunView, args: &RunArgs, artifacts: &Path, screen: &mut Screen) -> Result<(), Failure> {
+    if let Err(error) = timings::save(&prepared.history.folder, plan.context.estimates.clone(), view.executed()) {
+        screen.warning(&format!("cannot remember how long steps took: {error}"));
+    }
+    prepared.history.prune();
+    if let Some(path) = &args.junit {
+        std::fs::write(path, view::junit::render(view)).map_err(|error| cannot("write", path, &error))?;
+    }
+    if let (Some(folder), true) = (&args.artifacts, artifacts.is_dir()) {
+        copy_tree(artifacts, folder).map_err(|error| cannot("put artifacts in", folder, &error))?;
+    }
+    Ok(())
+}
+
+fn capacity(args: &RunArgs) -> Capacity {
+    let slots = prepare::slots(&args.execute);
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    Capacity { slots, cpu_milli: cpus.max(slots) * 1000, memory: memory_of_host() }
+}
+
+/// `MemTotal`; unknown is no bound.
+fn memory_of_host() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib * 1024)
+}
+
+fn selection(history: &History, args: &RunArgs) -> Result<Selection, Failure> {
+    let mut selection = Selection { only: args.steps.clone(), from: args.from.clone(), no_cache: args.no_cache, verify: args.verify };
+    if args.rerun_failed {
+        let last = history.find(None)?;
+        selection.only = Story::of(&last.events()?).not_passed();
+        if selection.only.is_empty() {
+            return Err(Failure::usage(format!("nothing failed in run {}", last.number)).help("`pace run` runs everything, and takes what did not change from the cache"));
+        }
+    }
+    Ok(selection)
+}
+
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_tree(&entry.path(), &target)?,
+            false => drop(std::fs::copy(entry.path(), target)?),
+        }
+    }
+    Ok(())
+}
+
+fn exit_of(outcome: RunOutcome) -> Exit {
+    outcome.into()
+}

@@ -1,0 +1,85 @@
+//! `concurrency` between `pace` processes on one machine: a lock file a group, held for as long as its run.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::time::Duration;
+
+use model::{ConcurrencyPolicy, RunNumber};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::exit::Failure;
+use crate::folders::Folders;
+use crate::history::cannot;
+use crate::screen::Screen;
+use crate::signals::Stops;
+
+/// How often a waiting run looks whether its group is free.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The right to run in a group.
+pub struct GroupLock {
+    _file: File,
+}
+
+impl GroupLock {
+    /// Takes the group, or waits for it, or cancels who holds it. `None`: the user stopped waiting.
+    pub fn take(folders: &Folders, group: &str, policy: ConcurrencyPolicy, number: RunNumber, screen: &mut Screen, stops: &Stops) -> Result<Option<GroupLock>, Failure> {
+        let folder = folders.state.join("groups");
+        std::fs::create_dir_all(&folder).map_err(|error| cannot("make", &folder, &error))?;
+        let path = folder.join(cas::Store::digest_of(group.as_bytes()).short());
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(|error| cannot("write", &path, &error))?;
+        let mut said = None;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(cannot("lock", &path, &error)),
+            }
+            let holder = Holder::read(&mut file);
+            if said != Some(holder) {
+                said = Some(holder);
+                holder.met(group, policy, screen);
+            }
+            if stops.count() > 0 {
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let note = format!("{} {}\n", number.0, std::process::id());
+        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(note.as_bytes())).map_err(|error| cannot("write", &path, &error))?;
+        Ok(Some(GroupLock { _file: file }))
+    }
+}
+
+/// Who holds a group: its run and process, as far as it has said.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Holder {
+    run: u64,
+    process: i32,
+}
+
+impl Holder {
+    fn read(file: &mut File) -> Holder {
+        let mut text = String::new();
+        // Unreadable is unknown: the lock itself still says that somebody is there.
+        let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(64).read_to_string(&mut text));
+        let mut numbers = text.split_whitespace();
+        let run = numbers.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        Holder { run, process: numbers.next().and_then(|n| n.parse().ok()).unwrap_or(0) }
+    }
+
+    /// Says it, and under `cancel-running` asks it to stop.
+    fn met(self, group: &str, policy: ConcurrencyPolicy, screen: &mut Screen) {
+        let Holder { run, process } = self;
+        match policy {
+            ConcurrencyPolicy::Queue => screen.warning(&format!("waits for concurrency group `{group}`, held by run #{run} (process {process})")),
+            ConcurrencyPolicy::CancelRunning => {
+                screen.warning(&format!("cancels run #{run} (process {process}) of concurrency group `{group}`"));
+                if let Some(process) = Pid::from_raw(process) {
+                    // It may have ended by itself in this moment; then the lock is free in the next.
+                    let _ = kill_process(process, Signal::TERM);
+                }
+            }
+        }
+    }
+}

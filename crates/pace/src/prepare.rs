@@ -1,0 +1,223 @@
+//! Everything before the first decision: the pipeline, the snapshot, the trigger, parameters and secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use agent::{Agent, Executor, Secret};
+use cas::Snapshot;
+use model::{Event, EventKind, Git, OnFailure, Pipeline, Plan, PlannedSkip, RunContext, RunId, RunNumber, Selection, StepKind, Trigger};
+
+use crate::cli::{EventName, ExecuteArgs, ExecutorName, TriggerArgs};
+use crate::exit::Failure;
+use crate::folders::Folders;
+use crate::history::History;
+use crate::project::Project;
+use crate::screen::Screen;
+use crate::timings;
+
+/// Secrets file bound: a few keys, not a data set.
+const SECRETS_BYTES_MAX: u64 = 1 << 20;
+
+/// What a run, a plan or a question about a step starts from.
+pub struct Prepared {
+    /// The repository.
+    pub project: Project,
+    /// Its pipeline, valid.
+    pub pipeline: Pipeline,
+    /// The files that steps see.
+    pub snapshot: Arc<Snapshot>,
+    /// Why it runs.
+    pub trigger: Trigger,
+    /// Where things are kept.
+    pub folders: Folders,
+    /// Its past.
+    pub history: History,
+}
+
+impl Prepared {
+    /// Reads pipeline, files and git, side by side.
+    pub fn new(project: Project, trigger: &TriggerArgs, screen: &mut Screen) -> Result<Prepared, Failure> {
+        let folders = Folders::find()?;
+        let history = History::open(&folders, &project)?;
+        let root = project.root.clone();
+        let index = history.folder.join("files.index");
+        let (pipeline, snapshot, head) = std::thread::scope(|threads| {
+            let snapshot = threads.spawn(|| Snapshot::take(&root, &index));
+            let git = threads.spawn(|| cas::git::head(&root));
+            let pipeline = project.pipeline(screen);
+            (pipeline, snapshot.join(), git.join())
+        });
+        let pipeline = pipeline?;
+        let died = |_| Failure::internal("reading the repository failed in an unexpected way");
+        let snapshot = snapshot.map_err(died)?.map_err(|error| Failure::infrastructure(format!("cannot take in the files of {}: {error}", root.display())))?;
+        let git = git_of(head.map_err(died)?);
+        let event = event(&root, trigger)?;
+        Ok(Prepared { project, pipeline, snapshot: Arc::new(snapshot), trigger: Trigger { event, git }, folders, history })
+    }
+
+    /// All that `engine::plan` wants to know beside the pipeline.
+    pub fn context(&self, number: RunNumber, trigger: &TriggerArgs, selection: Selection, on_failure: OnFailure) -> Result<RunContext, Failure> {
+        let given = pairs(&trigger.params)?;
+        let params = engine::params::resolve(&self.pipeline, &given).map_err(|errors| Failure::usage(errors.join("\n       ")))?;
+        let hashes = self.pipeline.hash_calls.iter().map(|globs| (globs.clone(), self.snapshot.hash_of(globs))).collect();
+        let caller_env = self.pipeline.env_calls.iter().map(|name| (name.clone(), std::env::var(name).unwrap_or_default())).collect();
+        Ok(RunContext {
+            run: run_id(),
+            number,
+            trigger: self.trigger.clone(),
+            params,
+            hashes,
+            caller_env,
+            estimates: timings::load(&self.history.folder),
+            selection,
+            on_failure,
+        })
+    }
+
+    /// The plan; unknown steps in the selection are the caller's mistake.
+    pub fn plan(&self, context: RunContext) -> Result<Plan, Failure> {
+        engine::plan(&self.pipeline, context).map_err(|error| Failure::usage(error).help("`pace plan` shows the steps and their instances"))
+    }
+
+    /// An agent in this process, and the channel it reports on.
+    pub fn agent(&self, plan: &Plan, args: &ExecuteArgs) -> Result<(Agent, std::sync::mpsc::Receiver<agent::Report>), Failure> {
+        let (reports, inbox) = std::sync::mpsc::channel();
+        let config = agent::Config {
+            cache_dir: self.folders.cache.clone(),
+            state_dir: self.folders.state.clone(),
+            slots: slots(args) as usize,
+            executor: match args.executor {
+                ExecutorName::Sandbox => Executor::Sandbox,
+                ExecutorName::Process => Executor::Process,
+            },
+            caller_env: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+            secrets: secrets(plan, args)?,
+            keep_failed: true,
+        };
+        let agent = Agent::start(config, reports).map_err(Failure::infrastructure)?;
+        Ok((agent, inbox))
+    }
+
+    /// Stable name of this pipeline for "the last time this step ran".
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.project.state_name(), self.project.file)
+    }
+}
+
+/// Steps at once.
+pub fn slots(args: &ExecuteArgs) -> u32 {
+    let cpus = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    args.jobs.unwrap_or_else(cpus)
+}
+
+fn event(root: &Path, args: &TriggerArgs) -> Result<Event, Failure> {
+    let kind = match args.event {
+        EventName::Manual => EventKind::Manual,
+        EventName::Push => EventKind::Push,
+        EventName::PullRequest => EventKind::PullRequest,
+        EventName::Schedule => EventKind::Schedule,
+    };
+    let changed = match (kind, &args.base) {
+        (EventKind::Push | EventKind::PullRequest, base) => {
+            let base = base.as_deref().unwrap_or("HEAD^");
+            match cas::git::changed_files(root, base) {
+                Ok(changed) => Some(changed),
+                // The first commit has no parent: everything in it is new, so no path filter holds it back.
+                Err(_) if args.base.is_none() => None,
+                Err(error) => return Err(Failure::usage(format!("cannot compare with {base}: {error}"))),
+            }
+        }
+        _ => None,
+    };
+    Ok(Event { kind, changed, ..Event::default() })
+}
+
+fn run_id() -> RunId {
+    RunId::new(format!("run_{:x}_{:x}", crate::runner::now().0, std::process::id()))
+}
+
+/// What expressions see of HEAD: the first line of the message, the author's name.
+fn git_of(head: cas::git::Head) -> Git {
+    let author = head.author.split(" <").next().unwrap_or_default().to_string();
+    let message = head.message.lines().next().unwrap_or_default().to_string();
+    Git { commit: head.commit, branch: head.branch, tag: head.tag, message, author, target: String::new() }
+}
+
+/// `NAME=VALUE` pairs of `--param`.
+fn pairs(params: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut pairs = BTreeMap::new();
+    for param in params {
+        let (name, value) = param.split_once('=').ok_or_else(|| Failure::usage(format!("--param wants NAME=VALUE, got `{param}`")))?;
+        if pairs.insert(name.to_string(), value.to_string()).is_some() {
+            return Err(Failure::usage(format!("parameter `{name}` is given twice")));
+        }
+    }
+    Ok(pairs)
+}
+
+/// The secrets that steps of the plan name: from the file, else from `PACE_SECRET_<NAME>`.
+fn secrets(plan: &Plan, args: &ExecuteArgs) -> Result<BTreeMap<String, Secret>, Failure> {
+    let file = match &args.secrets {
+        Some(path) => secrets_file(path)?,
+        None => BTreeMap::new(),
+    };
+    let mut secrets = BTreeMap::new();
+    let mut missing = BTreeSet::new();
+    for (name, step) in wanted_secrets(plan) {
+        match file.get(&name).cloned().or_else(|| std::env::var(format!("PACE_SECRET_{name}")).ok()) {
+            Some(value) => drop(secrets.insert(name, Secret::new(value))),
+            None => drop(missing.insert(format!("step `{step}` wants secret `{name}`, which was not given"))),
+        }
+    }
+    match missing.is_empty() {
+        true => Ok(secrets),
+        false => {
+            let missing: Vec<_> = missing.into_iter().collect();
+            Err(Failure::usage(missing.join("\n       ")).help("put NAME=VALUE lines in a file and give it by --secrets FILE, or set PACE_SECRET_<NAME>"))
+        }
+    }
+}
+
+fn wanted_secrets(plan: &Plan) -> impl Iterator<Item = (String, String)> + '_ {
+    let wanted = |skip: &Option<PlannedSkip>| skip.is_none();
+    plan.nodes.iter().filter(move |node| wanted(&node.skip)).flat_map(|node| {
+        let step = &plan.groups[node.group.at()].step;
+        let names = match &step.kind {
+            StepKind::Cmd(cmd) => cmd.secrets.clone(),
+            _ => Vec::new(),
+        };
+        names.into_iter().map(|name| (name, step.id.to_string()))
+    })
+}
+
+fn secrets_file(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
+    use std::io::Read;
+    let refused = |why: String| Failure::usage(format!("cannot read secrets from {}: {why}", path.display()));
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| refused(error.to_string()))?;
+    file.take(SECRETS_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| refused(error.to_string()))?;
+    if text.len() as u64 > SECRETS_BYTES_MAX {
+        return Err(refused(format!("it is larger than {SECRETS_BYTES_MAX} bytes")));
+    }
+    let mut secrets = BTreeMap::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim_end_matches('\r');
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        // The line itself may be a secret: only its number is told.
+        let (name, value) = line.split_once('=').ok_or_else(|| refused(format!("line {} is not NAME=VALUE", at + 1)))?;
+        secrets.insert(name.trim().to_string(), unquoted(value));
+    }
+    Ok(secrets)
+}
+
+/// `"a\nb"` with escapes for values of several lines; anything else as it stands.
+fn unquoted(value: &str) -> String {
+    match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) => serde_json::from_str(&format!("\"{inner}\"")).unwrap_or_else(|_| value.to_string()),
+        None => value.to_string(),
+    }
+}
+

@@ -1,0 +1,98 @@
+//! A run without running: the engine decides as always, the agent only foresees. `pace plan`, `why` and `shell` ask it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use agent::{Agent, Foresight};
+use engine::World;
+use model::{AgentId, AttemptEnd, AttemptResult, AttemptSpec, Capacity, Command, Input, NodeIx, Outcome, Plan, RunEvent, RunId};
+
+use crate::exit::Failure;
+use crate::prepare::Prepared;
+use crate::runner::now;
+
+/// What would happen.
+pub struct Rehearsal {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// What each instance that gets that far would execute, and whether it would.
+    pub attempts: BTreeMap<NodeIx, (Arc<AttemptSpec>, Foresight)>,
+    /// How each instance would end.
+    pub outcomes: BTreeMap<NodeIx, Outcome>,
+}
+
+/// Goes through the plan. Instances that would be executed count as succeeded without values, so that what stands
+/// behind them is seen too.
+pub fn rehearse(plan: Arc<Plan>, prepared: &Prepared, agent: &Agent) -> Result<Rehearsal, Failure> {
+    let run = plan.context.run.clone();
+    let scratch = prepared.history.folder.join("rehearsal");
+    agent.begin(
+        &run,
+        agent::Project {
+            root: prepared.project.root.clone(),
+            key: prepared.key(),
+            snapshot: prepared.snapshot.clone(),
+            log_dir: scratch.join("logs"),
+            artifact_dir: scratch.join("artifacts"),
+        },
+    );
+    let mut rehearsal = Rehearsal { plan: plan.clone(), attempts: BTreeMap::new(), outcomes: BTreeMap::new() };
+    let mut world = World::new();
+    let hands = Capacity { slots: u32::MAX, cpu_milli: u32::MAX, memory: u64::MAX };
+    let mut inbox = VecDeque::from([Input::AgentJoined { agent: AgentId::from("rehearsal"), capacity: hands }, Input::RunRequested { plan }]);
+    while let Some(input) = inbox.pop_front() {
+        let decision = engine::decide(&world, &input, now());
+        for fact in &decision.events {
+            world.fold(fact).map_err(|illegal| Failure::internal(format!("an impossible event: {illegal}")))?;
+            if let RunEvent::StepEnded { node, outcome, .. } = &fact.event {
+                rehearsal.outcomes.insert(*node, outcome.clone());
+            }
+        }
+        for command in decision.commands {
+            if let Command::Execute { spec, .. } = command {
+                inbox.push_back(rehearsal.foresee(&run, spec, agent));
+            }
+        }
+    }
+    Ok(rehearsal)
+}
+
+impl Rehearsal {
+    fn foresee(&mut self, run: &RunId, spec: Arc<AttemptSpec>, agent: &Agent) -> Input {
+        let foresight = agent.foresee(&spec);
+        let mut result = AttemptResult::ended(AttemptEnd::Succeeded);
+        if let Foresight::Cached(known) = &foresight {
+            result = (**known).clone();
+        }
+        let finished = Input::AttemptFinished { run: run.clone(), node: spec.node, attempt: spec.attempt, fence: spec.fence, result: Arc::new(result) };
+        self.attempts.insert(spec.node, (spec, foresight));
+        finished
+    }
+
+    /// The one instance that `name` means: an instance's name, or a step with one instance.
+    pub fn find(&self, name: &str) -> Result<NodeIx, Failure> {
+        let of_step = |at: &usize| self.plan.groups[self.plan.nodes[*at].group.at()].step.id.as_str() == name;
+        let all: Vec<usize> = match (0..self.plan.nodes.len()).find(|at| &*self.plan.nodes[*at].name == name) {
+            Some(exact) => vec![exact],
+            None => (0..self.plan.nodes.len()).filter(of_step).collect(),
+        };
+        match all.as_slice() {
+            [one] => Ok(NodeIx(u32::try_from(*one).unwrap_or(u32::MAX))),
+            [] => Err(Failure::usage(format!("there is no step `{name}`")).help("`pace plan` lists them")),
+            several => {
+                let names: Vec<_> = several.iter().take(5).map(|at| self.plan.nodes[*at].name.to_string()).collect();
+                Err(Failure::usage(format!("step `{name}` has {} instances", several.len())).help(format!("name one: {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// What the instance would execute.
+    pub fn spec(&self, node: NodeIx) -> Result<&(Arc<AttemptSpec>, Foresight), Failure> {
+        let name = &self.plan.nodes[node.at()].name;
+        self.attempts.get(&node).ok_or_else(|| match self.outcomes.get(&node) {
+            Some(Outcome::Skipped(why)) => Failure::usage(format!("`{name}` would not run: {why}")),
+            Some(Outcome::Failed { cause, .. }) => Failure::usage(format!("`{name}` would not run: {cause}")),
+            _ => Failure::usage(format!("`{name}` runs nothing itself")),
+        })
+    }
+}

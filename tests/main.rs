@@ -1,0 +1,10 @@
+//! End to end: the real binary on real repositories. One binary, one file a subject.
+
+mod examples;
+mod faults;
+mod input;
+mod isolation;
+mod ordinary_user;
+mod output;
+mod runs;
+mod support;
