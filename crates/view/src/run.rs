@@ -10,6 +10,7 @@ use model::{
     RunId, RunNumber, RunOutcome, Step, StepKind, TAIL_LINES_MAX, Timestamp,
 };
 
+use crate::tree::{self, Place};
 use crate::{ansi, errors};
 
 /// A line of a step's output.
@@ -41,6 +42,7 @@ pub struct RunView {
     run: Option<RunId>,
     plan: Option<Arc<Plan>>,
     groups: Vec<Group>,
+    order: Vec<Place>,
     steps: Vec<StepView>,
     requested_at: Timestamp,
     started_at: Option<Timestamp>,
@@ -182,7 +184,10 @@ impl RunView {
             RunEvent::RetryPlanned { node, not_before, cause } => {
                 self.set(*node, StepState::Retrying { not_before: *not_before, cause: cause.clone() });
             }
-            RunEvent::Expanded { node, steps } => self.expand(*node, steps),
+            RunEvent::Expanded { node, steps } => {
+                self.expand(*node, steps);
+                self.order = tree::order(&self.groups);
+            }
             RunEvent::StepEnded { node, outcome, .. } => {
                 self.set(*node, StepState::Done { at, outcome: outcome.clone() });
             }
@@ -234,6 +239,7 @@ impl RunView {
             step.estimate = plan.context.estimates.get(&*node.name).copied();
         }
         self.plan = Some(plan.clone());
+        self.order = tree::order(&self.groups);
     }
 
     /// The plan, once it is known.
@@ -259,6 +265,9 @@ impl RunView {
     /// All steps, in file order.
     pub fn groups(&self) -> &[Group] {
         &self.groups
+    }
+    pub(crate) fn order(&self) -> &[Place] {
+        &self.order
     }
     /// One step instance.
     pub fn step(&self, node: NodeIx) -> Option<&StepView> {

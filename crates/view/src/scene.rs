@@ -54,8 +54,7 @@ impl Scene {
         scene.rich("build").leases("lint").fails("lint", Cause::Signal(9), &["x"]);
         scene.leases("test").fails_for_now("test", Cause::Idle(Duration::from_secs(60)), 4.0);
         scene.leases("test").fails("test", exit(1), &["error: x"]).skips("ship", "test");
-        scene.tell(RunEvent::Expanded { node: NodeIx(6), steps: vec![Arc::new(step("more.a"))] });
-        scene.cancels("Ctrl-C").cancelled("clean").ends(RunOutcome::Cancelled);
+        scene.expands("more", &["more.a"]).cancels("Ctrl-C").cancelled("clean").ends(RunOutcome::Cancelled);
         scene
     }
 
@@ -158,6 +157,10 @@ impl Scene {
     }
     pub fn skips(&mut self, name: &str, failed: &str) -> &mut Self {
         self.step_ends(name, Outcome::Skipped(Skip::DependencyFailed(failed.into())))
+    }
+    pub fn expands(&mut self, name: &str, made: &[&str]) -> &mut Self {
+        let node = self.node(name);
+        self.tell(RunEvent::Expanded { node, steps: made.iter().map(|id| Arc::new(step(id))).collect() })
     }
     pub fn cancels(&mut self, by: &str) -> &mut Self {
         self.tell(RunEvent::CancelRequested { by: by.to_owned(), force: false })

@@ -24,8 +24,7 @@ const SLOWEST_SHOWN: usize = 5;
 const LISTED_MAX: usize = 20;
 
 /// The summary, lines ended by `\n`. Lists of names are cut to `width` columns; output of steps is not.
-pub fn render(view: &RunView, style: &Style, width: usize) -> String {
-    let style = *style;
+pub fn render(view: &RunView, style: Style, width: usize) -> String {
     let mut page = Page { text: String::new(), style, width };
     failed_steps(view, &mut page);
     outcomes(view, &mut page);
@@ -131,11 +130,8 @@ fn shown(line: &Line<'_>, style: Style) -> String {
             let text = ansi::clean(ansi::head(text, LINE_BYTES_SHOWN_MAX), style);
             let plain = ansi::strip(&text);
             let bare = text == plain && looks_like_error(&plain);
-            format!(
-                "  {} {}",
-                style.dim(style.pick("│", "|")),
-                if bare { style.paint(Paint::Red, &text) } else { text }
-            )
+            let text = if bare { style.paint(Paint::Red, &text) } else { text };
+            format!("  {} {text}", style.dim(style.pick("│", "|"))).trim_end().to_owned()
         }
         Line::Left(0) => format!("  {}", style.dim(style.pick("┆", ":"))),
         Line::Left(n) => format!("  {}", style.dim(&format!("{} {n} lines left out", style.pick("┆", ":")))),
@@ -260,12 +256,12 @@ mod tests {
             &["running 3 tests", "test a ... ok", "test b ... FAILED", "", "panicked at b.rs:3"],
         );
         scene.skips("ship", "test").ends(RunOutcome::Failed);
-        assert_snapshot!(render(scene.view(), &Style { color: false, unicode: true }, 80), @"
+        assert_snapshot!(render(scene.view(), Style { color: false, unicode: true }, 80), @"
         ✗ test failed: exit code 101 (11s)
           │ running 3 tests
           │ test a ... ok
           │ test b ... FAILED
-          │ 
+          │
           │ panicked at b.rs:3
         shell: pace shell 12 test
 
@@ -286,7 +282,7 @@ mod tests {
     fn a_green_run_is_short() {
         let mut scene = Scene::new("a b");
         scene.request().leases("a").leases("b").at(1.5).succeeds("a").at(2.0).succeeds("b").ends(RunOutcome::Succeeded);
-        assert_snapshot!(render(scene.view(), &Style::PLAIN, 80), @"
+        assert_snapshot!(render(scene.view(), Style::PLAIN, 80), @"
         2 succeeded
         slowest: b 2.0s, a 1.5s
         ci-build run #12 succeeded after 2.0s
@@ -303,7 +299,7 @@ mod tests {
         });
         let tail: Vec<&str> = tail.iter().map(String::as_str).collect();
         scene.fails("test", exit(1), &tail).ends(RunOutcome::Failed);
-        let text = render(scene.view(), &Style::PLAIN, 80);
+        let text = render(scene.view(), Style::PLAIN, 80);
         assert!(text.contains("| error: the real reason\n  :\n  | noise"), "{text}");
         assert!(text.contains("| noise 39\nshell: pace shell 12 test\n"), "{text}");
     }
@@ -313,7 +309,7 @@ mod tests {
         let mut scene = Scene::new("test");
         scene.request().leases("test").prints("test", "half way");
         scene.fails("test", Cause::Lost("agent a1 is gone".into()), &[]).ends(RunOutcome::Infrastructure);
-        assert!(render(scene.view(), &Style::PLAIN, 80).contains("| half way\n"));
+        assert!(render(scene.view(), Style::PLAIN, 80).contains("| half way\n"));
     }
 
     #[test]
@@ -324,7 +320,7 @@ mod tests {
         for step in &steps {
             scene.leases(step).fails(step, exit(1), &["error: x"; 40]);
         }
-        let text = render(scene.view(), &Style::PLAIN, 80);
+        let text = render(scene.view(), Style::PLAIN, 80);
         assert!(text.contains("990 more failed: s10, s11") && text.lines().count() < 300, "{text}");
     }
 
@@ -343,7 +339,7 @@ mod tests {
             exit(1),
             &["\x1b[2J\x1b]0;x\x07error \x1b[31mred\x1b[H", &"x".repeat(1 << 20)],
         );
-        let text = render(scene.view(), &Style { color: true, unicode: true }, 80);
+        let text = render(scene.view(), Style { color: true, unicode: true }, 80);
         assert!(!text.contains("\x1b[2J") && !text.contains("\x1b]") && !text.contains("\x1b[H"), "{text:?}");
         assert!(text.contains("\x1b[31mred\x1b[0m") && text.len() < 5000);
     }
