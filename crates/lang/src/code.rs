@@ -3,7 +3,7 @@
 use crate::diagnostic::Code;
 
 /// Every table of codes.
-const TABLES: &[&[Code]] = &[];
+const TABLES: &[&[Code]] = &[crate::expr::CODES];
 
 /// Every code, in order.
 pub(crate) fn all() -> impl Iterator<Item = &'static Code> {

@@ -3,7 +3,9 @@
 
 mod code;
 mod diagnostic;
+mod expr;
 mod span_map;
 
 pub use code::{codes, explain};
 pub use diagnostic::{Diagnostic, Severity};
+pub use expr::{Type, fuzz_expression};
