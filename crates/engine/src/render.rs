@@ -1,0 +1,194 @@
+//! An attempt, with every expression rendered: executing it leaves no choice open.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use model::expr::{EvalError, Scope, Template, render};
+use model::limits::TIMEOUT_DEFAULT;
+use model::{
+    ArtifactSpec, AttemptNo, AttemptSpec, CacheSpec, Cause, CmdStep, CommandSpec, Fence, NodeIx, Plan, StepKind, Work,
+};
+
+use crate::run::RunState;
+use crate::scope;
+use crate::step::StepState;
+use crate::verdict::facts;
+
+/// The attempt of an instance; the cause of its failure when an expression has no value.
+pub(crate) fn attempt(
+    run: &RunState<'_>,
+    node: NodeIx,
+    attempt: AttemptNo,
+    fence: Fence,
+) -> Result<AttemptSpec, Cause> {
+    let step = run.definition(node);
+    let work = match &step.kind {
+        StepKind::Cmd(cmd) => Work::Command(Arc::new(command(run, node, attempt, cmd)?)),
+        StepKind::Expand(path) => Work::ReadFile(path.clone()),
+        StepKind::Approve(_) | StepKind::Group => {
+            return Err(Cause::Infrastructure(alloc::format!("step `{}` has nothing to execute", step.id)));
+        }
+    };
+    Ok(AttemptSpec {
+        run: run.id().clone(),
+        number: run.number(),
+        node,
+        name: run.name(node).clone(),
+        attempt,
+        fence,
+        needs: layers(run, node),
+        work,
+        timeout_total: step.timeout.total.unwrap_or(TIMEOUT_DEFAULT),
+        timeout_idle: step.timeout.idle,
+        resources: step.resources,
+    })
+}
+
+fn command(run: &RunState<'_>, node: NodeIx, attempt: AttemptNo, cmd: &CmdStep) -> Result<CommandSpec, Cause> {
+    let plan = run.plan();
+    let no_value = |what: &str, error: EvalError| {
+        Cause::Expression(alloc::format!("{what} of step `{}`: {}", run.name(node), error.message))
+    };
+    let steps = |id: &str| facts(run, node, id);
+    let env = scope::env(plan, node, &steps).map_err(|error| no_value("`env`", error))?;
+    let rendered = scope::with_env(plan, node, &env, &steps, |scope| Rendered::of(cmd, scope));
+    let Rendered { script, cmd_env, image, caches, artifacts } =
+        rendered.map_err(|(what, error)| no_value(what, error))?;
+    Ok(CommandSpec {
+        script,
+        shell: cmd.shell.clone(),
+        env: command_env(plan, node, env, cmd_env),
+        run_env: run_env(plan, attempt),
+        pass_env: cmd.pass_env.clone(),
+        secrets: cmd.secrets.clone(),
+        image,
+        inputs: cmd.inputs.clone(),
+        outputs: cmd.outputs.clone(),
+        network: cmd.network.clone(),
+        caches,
+        services: cmd.services.iter().map(|service| service.id.clone()).collect(),
+        reports: cmd.reports.clone(),
+        artifacts,
+        cache: cmd.cache,
+        fresh: plan.nodes[node.at()].fresh || attempt.0 > 1,
+        verify: plan.context.selection.verify,
+        has_dependants: run.head.graph.has_dependants(run.head.graph.group(node)),
+    })
+}
+
+/// The templates of a command, each with its value.
+struct Rendered {
+    script: String,
+    cmd_env: BTreeMap<String, String>,
+    image: Option<String>,
+    caches: Vec<CacheSpec>,
+    artifacts: Vec<ArtifactSpec>,
+}
+
+impl Rendered {
+    fn of(cmd: &CmdStep, scope: &Scope<'_>) -> Result<Rendered, (&'static str, EvalError)> {
+        let value = |what: &'static str, template: &Template| render(template, scope).map_err(|error| (what, error));
+        let maybe = |what, template: &Option<Template>| template.as_ref().map(|it| value(what, it)).transpose();
+        let cmd_env = cmd.cmd_env.iter().map(|(name, it)| Ok((name.clone(), value("`cmd`", it)?)));
+        let caches = cmd.caches.iter().map(|cache| {
+            let fallback = cache.fallback.iter().map(|prefix| value("`caches`", prefix)).collect::<Result<_, _>>()?;
+            Ok(CacheSpec { path: cache.path.clone(), key: value("`caches`", &cache.key)?, fallback })
+        });
+        let artifacts = cmd.artifacts.iter().map(|artifact| {
+            let version = maybe("`artifacts`", &artifact.version)?;
+            Ok(ArtifactSpec { name: artifact.name.clone(), path: artifact.path.clone(), version })
+        });
+        Ok(Rendered {
+            script: value("`cmd`", &cmd.cmd)?,
+            cmd_env: cmd_env.collect::<Result<_, _>>()?,
+            image: maybe("`image`", &cmd.image)?,
+            caches: caches.collect::<Result<_, _>>()?,
+            artifacts: artifacts.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// What the command gets and its key knows: the step's own, and what is the same for each of its runs.
+fn command_env(
+    plan: &Plan,
+    node: NodeIx,
+    mut env: BTreeMap<String, String>,
+    cmd_env: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    env.extend(cmd_env);
+    env.insert("CI".to_owned(), "true".to_owned());
+    env.insert("PACE".to_owned(), "true".to_owned());
+    env.insert("PACE_STEP".to_owned(), plan.step(node).id.to_string());
+    if let Some((index, total)) = plan.nodes[node.at()].shard {
+        env.insert("PACE_SHARD_INDEX".to_owned(), index.to_string());
+        env.insert("PACE_SHARD_TOTAL".to_owned(), total.to_string());
+    }
+    env
+}
+
+/// What the command gets and its key does not know.
+fn run_env(plan: &Plan, attempt: AttemptNo) -> BTreeMap<String, String> {
+    let context = &plan.context;
+    let git = &context.trigger.git;
+    BTreeMap::from([
+        ("PACE_ATTEMPT".to_owned(), attempt.to_string()),
+        ("PACE_BRANCH".to_owned(), git.branch.clone()),
+        ("PACE_COMMIT".to_owned(), git.commit.clone()),
+        ("PACE_EVENT".to_owned(), plan.event().word().to_owned()),
+        ("PACE_RUN_ID".to_owned(), context.run.as_str().to_owned()),
+        ("PACE_RUN_NUMBER".to_owned(), context.number.0.to_string()),
+        ("PACE_TAG".to_owned(), git.tag.clone()),
+    ])
+}
+
+/// Whose layers an instance sees: those it needs that ended well. What a template use or an `expand` step stands for is
+/// the steps inside it; the first steps of an expansion see what their maker saw.
+fn layers(run: &RunState<'_>, node: NodeIx) -> Vec<NodeIx> {
+    let mut found = Vec::new();
+    let mut asked = alloc::vec![node];
+    let mut seen = alloc::collections::BTreeSet::new();
+    while let Some(asker) = asked.pop() {
+        if !seen.insert(asker) {
+            continue;
+        }
+        let maker = run.head.graph.group(asker).made_by.filter(|_| run.plan().nodes[asker.at()].needs.is_empty());
+        asked.extend(maker.filter(|_| asker == node || is_inner(run, asker)));
+        for needed in run.plan().needed_nodes(asker) {
+            match run.definition(needed).kind {
+                StepKind::Cmd(_) if has_layer(run, needed) => found.push(needed),
+                StepKind::Group => asked.push(needed),
+                StepKind::Expand(_) => expanded_layers(run, needed, &mut found),
+                StepKind::Cmd(_) | StepKind::Approve(_) => {}
+            }
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// A nested `expand` instance or template use, reached on the way: its makers are asked on.
+fn is_inner(run: &RunState<'_>, node: NodeIx) -> bool {
+    !matches!(run.definition(node).kind, StepKind::Cmd(_))
+}
+
+fn expanded_layers(run: &RunState<'_>, maker: NodeIx, found: &mut Vec<NodeIx>) {
+    for node in run.head.graph.made_by(maker).flat_map(|group| run.plan().instances(group)) {
+        match run.definition(node).kind {
+            StepKind::Expand(_) => expanded_layers(run, node, found),
+            _ if has_layer(run, node) => found.push(node),
+            _ => {}
+        }
+    }
+}
+
+fn has_layer(run: &RunState<'_>, node: NodeIx) -> bool {
+    let done = match run.step(node) {
+        Some(StepState::Done { outcome, .. }) => outcome.lets_pass(),
+        _ => false,
+    };
+    done && matches!(run.definition(node).kind, StepKind::Cmd(_))
+}
