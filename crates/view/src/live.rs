@@ -176,6 +176,13 @@ mod tests {
     }
 
     #[test]
+    fn steps_of_an_expansion_are_shown_once_however_often_it_is_told() {
+        let mut scene = Scene::new("more last");
+        scene.request().leases("more").expands("more", &["more.a"]).expands("more", &["more.a"]);
+        assert_eq!(scene.frame(60, 24).matches("more.a").count(), 1);
+    }
+
+    #[test]
     fn finished_steps_leave_a_line_behind() {
         let mut scene = busy();
         let style = Style { color: false, unicode: true };

@@ -363,6 +363,10 @@ impl RunView {
     }
 
     fn expand(&mut self, maker: NodeIx, steps: &[Arc<Step>]) {
+        // The whole plan may have come before the fact.
+        if self.groups.iter().any(|group| group.made_by == Some(maker)) {
+            return;
+        }
         for step in steps {
             // How many instances a matrix makes is the engine's to say (`plan_grew`). From the first such step on,
             // the numbers of those after it are unknown too.
