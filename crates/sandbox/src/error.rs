@@ -37,3 +37,34 @@ pub enum SpawnError {
         source: io::Error,
     },
 }
+
+/// Namespaces are refused: finds out by which of the usual reasons.
+pub(crate) fn no_namespaces(source: io::Error) -> SpawnError {
+    let (why, advice) = why_no_namespaces(&source);
+    SpawnError::Forbidden { why, advice, source }
+}
+
+fn why_no_namespaces(source: &io::Error) -> (String, String) {
+    let elsewhere = "or use `--executor process`, which isolates nothing";
+    let off = |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
+    if off("/proc/sys/user/max_user_namespaces", "0") {
+        let why = "this host allows no user namespaces (user.max_user_namespaces is 0)";
+        return (why.into(), format!("set it with `sysctl -w user.max_user_namespaces=10000`, {elsewhere}"));
+    }
+    if off("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+        let why = "this host allows user namespaces to root only (kernel.unprivileged_userns_clone is 0)";
+        return (why.into(), format!("set it with `sysctl -w kernel.unprivileged_userns_clone=1`, {elsewhere}"));
+    }
+    if off("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
+        let why = "AppArmor takes the rights of user namespaces away \
+                   (kernel.apparmor_restrict_unprivileged_userns is 1)";
+        let advice = "give this program an AppArmor profile with `userns`, or set \
+                      `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`";
+        return (why.into(), format!("{advice}, {elsewhere}"));
+    }
+    if std::fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("\nSeccomp:\t2")) {
+        let why = format!("a system call filter around us forbids it ({source}): a container, or a sandbox of our own");
+        return (why, format!("start the container with `--security-opt seccomp=unconfined`, {elsewhere}"));
+    }
+    (format!("the kernel refuses to make namespaces ({source})"), format!("see `pace doctor`, {elsewhere}"))
+}

@@ -9,9 +9,16 @@
 mod child;
 mod error;
 pub mod host_view;
+mod inside;
+mod launch;
+mod mount;
+mod plan;
 mod probe;
 pub mod process;
+mod reap;
 mod remove;
+mod seccomp;
+mod sys;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -22,6 +29,9 @@ pub use child::Child;
 pub use error::SpawnError;
 pub use probe::{Ability, CgroupLayout, Host, probe};
 pub use remove::remove_tree;
+
+use launch::{Launch, Program, Stack};
+use seccomp::Filter;
 
 /// What a process sees and is.
 #[derive(Debug)]
@@ -60,7 +70,17 @@ impl Spec {
     /// # Errors
     /// Says what was tried on which path, why not, and what to do next. Nothing is left behind.
     pub fn spawn(self) -> Result<Child, SpawnError> {
-        todo!()
+        // SAFETY: both always succeed.
+        let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        let launch = Launch {
+            setup: plan::setup(&self, uid, gid)?,
+            command: plan::command(self.terminal),
+            program: Program::new(&self.argv, &self.env)?,
+            filter: Some(Filter::usual()),
+            isolated: true,
+            stack: Stack::new(),
+        };
+        launch.start([self.stdin, self.stdout, self.stderr])
     }
 }
 

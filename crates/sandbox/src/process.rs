@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::{Child, SpawnError};
+use crate::launch::{Launch, Program, Stack};
+use crate::{Child, SpawnError, plan};
 
 /// Starts a program without a sandbox, in a session of its own. A missing stdio is `/dev/null`. When the command ends,
 /// is killed, or the caller dies, what it left behind is killed too, unless it runs as another user.
@@ -19,6 +20,13 @@ pub fn spawn(
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
 ) -> Result<Child, SpawnError> {
-    let _ = (argv, env, cwd, stdin, stdout, stderr);
-    todo!()
+    let launch = Launch {
+        setup: plan::setup_bare(&cwd)?,
+        command: plan::command_bare(),
+        program: Program::new(&argv, &env)?,
+        filter: None,
+        isolated: false,
+        stack: Stack::new(),
+    };
+    launch.start([stdin, stdout, stderr])
 }

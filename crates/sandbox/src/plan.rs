@@ -1,0 +1,322 @@
+//! A [`Spec`] as a list of operations: decided here, done by `inside` between `clone` and `exec`.
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+
+use crate::{Bind, Network, Overlay, SpawnError, Spec};
+
+/// A path relative to the new root, with what making it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// `a`, `a/b`, `a/b/c`, each with its last name. Never empty.
+    pub prefixes: Vec<(CString, CString)>,
+}
+
+impl Place {
+    /// The whole path.
+    pub fn path(&self) -> &CStr {
+        self.prefixes.last().map_or(c".", |(path, _)| path)
+    }
+}
+
+/// One thing to do inside. Paths named `at` are relative to the new root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// One user and one group, as whom we are outside; no others.
+    MapIds { uid: CString, gid: CString },
+    /// `lo` up.
+    Loopback,
+    /// The host name.
+    Hostname(CString),
+    /// No mount of ours reaches the host.
+    PrivateMounts,
+    /// A tmpfs that becomes the root.
+    NewRoot,
+    /// The mounts of `from`.
+    Bind { from: CString, at: Place, writable: bool },
+    /// A device node of the host.
+    Device { from: CString, at: Place },
+    /// An empty writable directory.
+    Private { at: Place, mode: u32 },
+    /// A symbolic link.
+    Link { at: Place, to: CString },
+    /// An overlay.
+    Overlay { at: Place, lower: Vec<CString>, upper: CString, work: CString },
+    /// The processes of this namespace.
+    Proc { at: Place },
+    /// Terminals of this namespace.
+    Pts { at: Place },
+    /// From here on read-only, if it is there.
+    Freeze { at: Place },
+    /// From here on empty or unreadable, if it is there.
+    Hide { at: Place },
+    /// The new root becomes the root, read-only; the host's is gone.
+    Pivot,
+    /// The working directory.
+    WorkDir(CString),
+    /// No program can gain anything by being executed.
+    NoNewPrivileges,
+    /// No capability, now or later.
+    DropCapabilities,
+    /// Nobody may look into this process.
+    Undumpable,
+    /// Orphans of the tree become ours.
+    Adopt,
+    /// A session of its own; with `terminal`, the one on standard input.
+    Session { terminal: bool },
+    /// The system call filter.
+    Filter,
+    /// The program.
+    Execute,
+}
+
+/// Parts of an operation, for the report of a failure. Lower directories count from [`PART_LOWER`].
+pub const PART_SOURCE: u32 = 0;
+/// Its attributes.
+pub const PART_RESTRICT: u32 = 1;
+/// The place where it is mounted.
+pub const PART_TARGET: u32 = 2;
+/// Mounting it there.
+pub const PART_ATTACH: u32 = 3;
+/// An overlay's upper directory.
+pub const PART_UPPER: u32 = 4;
+/// An overlay's work directory.
+pub const PART_WORK: u32 = 5;
+/// The first lower directory.
+pub const PART_LOWER: u32 = 16;
+
+/// Lower directories of one overlay: the kernel's own bound.
+pub const LOWER_MAX: usize = 500;
+
+/// Devices that a program may expect and cannot harm with.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("dev/ptmx", "pts/ptmx"),
+    ("dev/fd", "/proc/self/fd"),
+    ("dev/stdin", "/proc/self/fd/0"),
+    ("dev/stdout", "/proc/self/fd/1"),
+    ("dev/stderr", "/proc/self/fd/2"),
+];
+/// As in container runtimes. It matters most when the host's user is root: the files belong to user 0 and the kernel asks
+/// for no capability. `/sys` is not mounted at all: Go, Java, Node and `nproc` count processors by their affinity.
+const PROC_FROZEN: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
+const PROC_HIDDEN: [&str; 9] =
+    ["acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"];
+
+/// What process 1 of the sandbox does before it starts the command.
+pub fn setup(spec: &Spec, uid: u32, gid: u32) -> Result<Vec<Op>, SpawnError> {
+    if spec.hostname.len() > 64 {
+        return Err(SpawnError::Invalid(format!("the host name `{}` is longer than 64 bytes", spec.hostname)));
+    }
+    let mut ops = vec![Op::MapIds { uid: text(format!("{uid} {uid} 1"))?, gid: text(format!("{gid} {gid} 1"))? }];
+    if spec.network == Network::Loopback {
+        ops.push(Op::Loopback);
+    }
+    ops.extend([Op::Hostname(text(&spec.hostname)?), Op::PrivateMounts, Op::NewRoot]);
+    ops.extend(parents_first(mounts(spec)?));
+    ops.extend([Op::Pivot, Op::WorkDir(absolute(&spec.cwd)?)]);
+    ops.extend([Op::Undumpable, Op::NoNewPrivileges, Op::DropCapabilities]);
+    Ok(ops)
+}
+
+/// What the command's process does before it becomes the command.
+pub fn command(terminal: bool) -> Vec<Op> {
+    vec![Op::Session { terminal }, Op::Filter, Op::Execute]
+}
+
+/// What the first process of an unsandboxed tree does.
+pub fn setup_bare(cwd: &Path) -> Result<Vec<Op>, SpawnError> {
+    Ok(vec![Op::WorkDir(absolute(cwd)?), Op::Undumpable, Op::Adopt])
+}
+
+/// What an unsandboxed command does before it becomes the command.
+pub fn command_bare() -> Vec<Op> {
+    vec![Op::Session { terminal: false }, Op::Execute]
+}
+
+/// Everything mounted, in the order in which the later covers the earlier at one place.
+fn mounts(spec: &Spec) -> Result<Vec<Op>, SpawnError> {
+    let mut ops = vec![
+        Op::Private { at: place("tmp")?, mode: 0o1777 },
+        Op::Private { at: place("dev/shm")?, mode: 0o1777 },
+        Op::Proc { at: place("proc")? },
+        Op::Pts { at: place("dev/pts")? },
+    ];
+    for name in DEVICES {
+        ops.push(Op::Device { from: text(format!("/dev/{name}"))?, at: place(format!("dev/{name}"))? });
+    }
+    for (at, to) in DEVICE_LINKS {
+        ops.push(Op::Link { at: place(at)?, to: text(to)? });
+    }
+    for name in PROC_FROZEN {
+        ops.push(Op::Freeze { at: place(format!("proc/{name}"))? });
+    }
+    for name in PROC_HIDDEN {
+        ops.push(Op::Hide { at: place(format!("proc/{name}"))? });
+    }
+    for path in &spec.view.private {
+        ops.push(Op::Private { at: inside(path)?, mode: 0o755 });
+    }
+    for path in &spec.view.show {
+        ops.push(Op::Bind { from: absolute(path)?, at: inside(path)?, writable: false });
+    }
+    for (at, to) in &spec.view.links {
+        ops.push(Op::Link { at: inside(at)?, to: text(to.as_os_str())? });
+    }
+    for path in &spec.view.hide {
+        ops.push(Op::Hide { at: inside(path)? });
+    }
+    for overlay in &spec.overlays {
+        ops.push(overlay_op(overlay)?);
+    }
+    for Bind { from, to, writable } in &spec.binds {
+        ops.push(Op::Bind { from: absolute(from)?, at: inside(to)?, writable: *writable });
+    }
+    Ok(ops)
+}
+
+fn overlay_op(overlay: &Overlay) -> Result<Op, SpawnError> {
+    let place = overlay.at.display();
+    if overlay.lower.is_empty() || overlay.lower.len() > LOWER_MAX {
+        let count = overlay.lower.len();
+        return Err(SpawnError::Invalid(format!(
+            "the overlay at {place} has {count} lower directories, not 1 to {LOWER_MAX}"
+        )));
+    }
+    Ok(Op::Overlay {
+        at: inside(&overlay.at)?,
+        lower: overlay.lower.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
+        upper: absolute(&overlay.upper)?,
+        work: absolute(&overlay.work)?,
+    })
+}
+
+/// A mount hides what was mounted below its place before, so parents come first; the order is kept among equals.
+fn parents_first(mut ops: Vec<Op>) -> Vec<Op> {
+    ops.sort_by_key(|op| op.place().map_or(0, |at| at.prefixes.len()));
+    ops
+}
+
+impl Op {
+    /// Where it mounts something.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Op::Bind { at, .. }
+            | Op::Device { at, .. }
+            | Op::Private { at, .. }
+            | Op::Link { at, .. }
+            | Op::Overlay { at, .. }
+            | Op::Proc { at }
+            | Op::Pts { at }
+            | Op::Freeze { at }
+            | Op::Hide { at } => Some(at),
+            _ => None,
+        }
+    }
+
+    /// The end of a sentence that starts with `cannot`: what was tried, on which path.
+    pub fn tried(&self, part: u32) -> String {
+        let place = self.place().map(|place| show(place.path())).unwrap_or_default();
+        match self {
+            _ if part == PART_TARGET => format!("make the mount point /{place} in the sandbox"),
+            Op::MapIds { uid, gid } => format!("map user `{}` and group `{}` into the sandbox", show(uid), show(gid)),
+            Op::Loopback => "bring up the sandbox's loopback interface".into(),
+            Op::Hostname(name) => format!("set the sandbox's host name to `{}`", show(name)),
+            Op::PrivateMounts => "make the sandbox's mounts private".into(),
+            Op::NewRoot => "mount the sandbox's root".into(),
+            Op::Bind { from, writable, .. } => bind_tried(&show(from), &place, *writable, part),
+            Op::Device { from, .. } => format!("show the device {} in the sandbox", show(from)),
+            Op::Private { .. } => format!("make the private directory /{place} in the sandbox"),
+            Op::Link { to, .. } => format!("make the link /{place} to {} in the sandbox", show(to)),
+            Op::Overlay { lower, upper, work, .. } => overlay_tried(lower, upper, work, &place, part),
+            Op::Proc { .. } | Op::Pts { .. } => format!("mount /{place} in the sandbox"),
+            Op::Freeze { .. } => format!("make /{place} read-only in the sandbox"),
+            Op::Hide { .. } => format!("hide /{place} in the sandbox"),
+            Op::Pivot => "make the new root the sandbox's root".into(),
+            Op::WorkDir(path) => format!("change to the working directory {}", show(path)),
+            Op::NoNewPrivileges => "forbid new privileges".into(),
+            Op::DropCapabilities => "drop all capabilities".into(),
+            Op::Undumpable => "close the first process to inspection".into(),
+            Op::Adopt => "become the parent of the process tree's orphans".into(),
+            Op::Session { terminal: true } => "take the terminal on standard input".into(),
+            Op::Session { .. } => "start a session".into(),
+            Op::Filter => "install the system call filter".into(),
+            Op::Execute => "execute the program".into(),
+        }
+    }
+}
+
+fn bind_tried(from: &str, place: &str, writable: bool, part: u32) -> String {
+    match part {
+        PART_RESTRICT if writable => format!("protect the mounts of {from}"),
+        PART_RESTRICT => format!("make the mounts of {from} read-only"),
+        _ => format!("show {from} at /{place} in the sandbox"),
+    }
+}
+
+fn overlay_tried(lower: &[CString], upper: &CStr, work: &CStr, place: &str, part: u32) -> String {
+    match part {
+        PART_UPPER => format!("open {}, the upper directory of the overlay at /{place}", show(upper)),
+        PART_WORK => format!("open {}, the work directory of the overlay at /{place}", show(work)),
+        PART_ATTACH => format!(
+            "mount the overlay of {} directories with the upper directory {} at /{place}",
+            lower.len(),
+            show(upper)
+        ),
+        part => {
+            let which = lower.get((part - PART_LOWER.min(part)) as usize).map(|path| show(path)).unwrap_or_default();
+            format!("open {which}, a lower directory of the overlay at /{place}")
+        }
+    }
+}
+
+fn show(text: &CStr) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+/// A path on the host. Relative ones are refused: the working directory changes while the sandbox is made.
+fn absolute(path: &Path) -> Result<CString, SpawnError> {
+    if path.is_absolute() { text(path.as_os_str()) } else { Err(not_absolute(path)) }
+}
+
+/// A path inside, relative to the new root and without `..`.
+fn inside(path: &Path) -> Result<Place, SpawnError> {
+    if path.is_absolute() { place(path) } else { Err(not_absolute(path)) }
+}
+
+fn place(path: impl AsRef<Path>) -> Result<Place, SpawnError> {
+    let path = path.as_ref();
+    let mut so_far = OsString::new();
+    let mut prefixes = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => {
+                if !so_far.is_empty() {
+                    so_far.push("/");
+                }
+                so_far.push(name);
+                prefixes.push((text(&so_far)?, text(name)?));
+            }
+            Component::ParentDir => {
+                return Err(SpawnError::Invalid(format!("the path {} goes up with `..`", path.display())));
+            }
+            _ => {}
+        }
+    }
+    if prefixes.is_empty() {
+        return Err(SpawnError::Invalid("nothing can be mounted at /".into()));
+    }
+    Ok(Place { prefixes })
+}
+
+fn not_absolute(path: &Path) -> SpawnError {
+    SpawnError::Invalid(format!("the path `{}` is not absolute", path.display()))
+}
+
+/// A string for the kernel.
+pub fn text(text: impl AsRef<OsStr>) -> Result<CString, SpawnError> {
+    let text = text.as_ref();
+    CString::new(text.as_bytes())
+        .map_err(|_| SpawnError::Invalid(format!("`{}` contains a NUL byte", text.to_string_lossy().escape_debug())))
+}
