@@ -1,10 +1,17 @@
 //! Layers: what a step wrote in its workspace, as a list of paths over a tree.
 
-use std::path::{Path, PathBuf};
+mod capture;
+mod manifest;
+mod restore;
 
-use model::{Digest, GlobList, LayerRef};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use crate::{Store, StoreError, Tree};
+use model::Digest;
+
+use crate::{StoreError, Tree};
+
+pub use capture::{capture, capture_diff};
 
 /// What a step wrote, sorted by path segment by segment (a directory before what is in it).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -59,6 +66,11 @@ pub struct Captured {
     pub notes: Vec<String>,
 }
 
+/// Files, links, directories and deletions of one layer.
+pub const LAYER_ENTRIES_MAX: usize = 1_000_000;
+/// Bytes of one manifest: entries of two hundred bytes each.
+pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
+
 /// Why there is no layer.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
@@ -79,27 +91,11 @@ pub enum LayerError {
     Store(#[from] StoreError),
 }
 
-/// Reads an overlay's upper directory into a layer and its files into the store, by hard link: the directory is ours
-/// and nobody writes it any more. Only what `outputs` takes in. File modes become 0644 or 0755.
-///
-/// # Errors
-/// A name that is not UTF-8; the file system or the store refuses.
-pub fn capture(_upper: &Path, _outputs: Option<&GlobList>, _store: &Store) -> Result<Captured, LayerError> {
-    unimplemented!()
-}
-
-/// Reads a plain directory that held `before` into the layer that makes the one of the other. The directory is ours,
-/// as in [`capture`].
-///
-/// # Errors
-/// As in [`capture`].
-pub fn capture_diff(
-    _dir: &Path,
-    _before: &Tree,
-    _outputs: Option<&GlobList>,
-    _store: &Store,
-) -> Result<Captured, LayerError> {
-    unimplemented!()
+impl Layer {
+    /// The entries that `keep` takes in.
+    pub fn filter(&self, mut keep: impl FnMut(&LayerEntry) -> bool) -> Layer {
+        Layer { entries: self.entries.iter().filter(|entry| keep(entry)).cloned().collect() }
+    }
 }
 
 /// A tree with layers over it, the first one lowest.
@@ -107,50 +103,87 @@ pub fn stack_tree<'a>(base: &Tree, layers: impl IntoIterator<Item = &'a Layer>) 
     layers.into_iter().fold(base.clone(), |tree, layer| tree.overlay(layer))
 }
 
-/// Paths that both layers wrote, and not the same.
-pub fn conflicts(_a: &Layer, _b: &Layer) -> Vec<String> {
-    unimplemented!()
+/// Paths that both layers wrote, and not the same; in byte order. A deletion is a write, also of all that was below.
+pub fn conflicts(a: &Layer, b: &Layer) -> Vec<String> {
+    let index = |layer: &Layer| -> BTreeMap<String, LayerKind> {
+        layer.entries.iter().map(|entry| (entry.path.clone(), entry.kind.clone())).collect()
+    };
+    let (in_a, in_b) = (index(a), index(b));
+    let mut found: Vec<String> = one_way(&in_a, &in_b).chain(one_way(&in_b, &in_a)).collect();
+    found.sort();
+    found.dedup();
+    found
 }
 
-impl Layer {
-    /// Digest of what it says, but for the times: two executions are the same if this is.
-    pub fn digest(&self) -> Digest {
-        unimplemented!()
+fn one_way<'a>(
+    ours: &'a BTreeMap<String, LayerKind>,
+    theirs: &'a BTreeMap<String, LayerKind>,
+) -> impl Iterator<Item = String> + 'a {
+    ours.iter().filter_map(move |(path, kind)| match theirs.get(path) {
+        Some(other) => (!same(kind, other)).then(|| path.clone()),
+        None if matches!(kind, LayerKind::Dir) => None,
+        None => above(path).find_map(|dir| match theirs.get(dir)? {
+            LayerKind::Dir => None,
+            LayerKind::Whiteout | LayerKind::OpaqueDir if *kind == LayerKind::Whiteout => None,
+            // What is below a directory that they emptied is ours alone; what they deleted is gone for both.
+            _ => Some(path.clone()),
+        }),
+    })
+}
+
+fn same(a: &LayerKind, b: &LayerKind) -> bool {
+    use LayerKind::{Dir, File, OpaqueDir};
+    match (a, b) {
+        (File { digest: x, executable: e, .. }, File { digest: y, executable: f, .. }) => x == y && e == f,
+        // Whether the two agree about what is in the directory shows below it.
+        (Dir | OpaqueDir, Dir | OpaqueDir) => true,
+        _ => a == b,
     }
-    /// Its manifest.
-    pub fn encode(&self) -> Vec<u8> {
-        unimplemented!()
+}
+
+/// The directories that a path lies in, the innermost first.
+fn above(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(path.rsplit_once('/'), |(dir, _)| dir.rsplit_once('/')).map(|(dir, _)| dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    fn layer(entries: &[(&str, LayerKind)]) -> Layer {
+        Layer {
+            entries: entries
+                .iter()
+                .map(|(path, kind)| LayerEntry { path: path.to_string(), kind: kind.clone() })
+                .collect(),
+        }
     }
-    /// Reads a manifest.
-    ///
-    /// # Errors
-    /// It is malformed, too large, or has paths that would lead out of the directory it is restored to.
-    pub fn decode(_bytes: &[u8]) -> Result<Layer, LayerError> {
-        unimplemented!()
+
+    fn file(text: &str, mtime_ns: i64) -> LayerKind {
+        LayerKind::File { digest: Store::digest_of(text.as_bytes()), executable: false, mtime_ns }
     }
-    /// Puts the manifest into the store.
-    ///
-    /// # Errors
-    /// The store refuses.
-    pub fn put(&self, _store: &Store) -> Result<LayerRef, StoreError> {
-        unimplemented!()
+
+    #[test]
+    fn only_different_writes_of_one_path_are_conflicts() {
+        use LayerKind::{Dir, OpaqueDir, Whiteout};
+        let a = layer(&[("d", Dir), ("d/same", file("1", 5)), ("d/x", file("a", 5)), ("gone", Whiteout)]);
+        let b = layer(&[("d", Dir), ("d/same", file("1", 6)), ("d/x", file("b", 5)), ("gone", Whiteout)]);
+        assert_eq!(conflicts(&a, &b), ["d/x"]);
+        let deleted = layer(&[("d", Whiteout)]);
+        assert_eq!(conflicts(&a, &deleted), ["d", "d/same", "d/x"]);
+        let emptied = layer(&[("d", OpaqueDir)]);
+        assert_eq!(conflicts(&a, &emptied), ["d/same", "d/x"]);
+        assert_eq!(conflicts(&layer(&[("d/y", Whiteout)]), &emptied), Vec::<String>::new());
+        assert_eq!(conflicts(&layer(&[("f", Dir)]), &layer(&[("f", file("x", 0))])), ["f"]);
+        assert_eq!(conflicts(&a, &Layer::default()), Vec::<String>::new());
     }
-    /// Reads a manifest from the store.
-    ///
-    /// # Errors
-    /// As in [`Layer::decode`], or it is missing or damaged.
-    pub fn load(_manifest: &Digest, _store: &Store) -> Result<Layer, LayerError> {
-        unimplemented!()
-    }
-    /// The entries that `keep` takes in.
-    pub fn filter(&self, mut keep: impl FnMut(&LayerEntry) -> bool) -> Layer {
-        Layer { entries: self.entries.iter().filter(|entry| keep(entry)).cloned().collect() }
-    }
-    /// Makes a lower directory of an overlay in `dir`, which must be empty or absent.
-    ///
-    /// # Errors
-    /// A blob is missing or damaged, or the file system refuses.
-    pub fn restore(&self, _store: &Store, _dir: &Path) -> Result<(), LayerError> {
-        unimplemented!()
+
+    #[test]
+    fn layers_stack_in_order() {
+        let base = Tree::from_entries([("a", crate::TreeEntry::Dir)]).expect("tree");
+        let (one, two) = (layer(&[("f", file("1", 0))]), layer(&[("f", file("2", 0))]));
+        let top = stack_tree(&base, [&one, &two]).get("f");
+        assert_eq!(top, Some(crate::TreeEntry::File { digest: Store::digest_of(b"2"), executable: false }));
     }
 }

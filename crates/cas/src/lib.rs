@@ -3,6 +3,7 @@
 //! It knows nothing of steps or scheduling. Every write is atomic: a blob is whole and verified, or absent.
 
 pub mod action;
+mod disk;
 pub mod gc;
 pub mod git;
 pub mod layer;
