@@ -107,7 +107,10 @@ pub enum AgentError {
     #[error("{0}")]
     Attempt(String),
     /// No sandbox was kept for this step.
-    #[error("no sandbox of step `{step}` in run {run} was kept: only failed attempts of the last {} runs are", crate::KEPT_RUNS_MAX)]
+    #[error(
+        "no sandbox of step `{step}` in run {run} was kept: only failed attempts of the last {} runs are",
+        crate::KEPT_RUNS_MAX
+    )]
     NotKept {
         /// The run.
         run: String,

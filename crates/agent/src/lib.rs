@@ -4,28 +4,64 @@
 //! Plain threads: one for each slot, which lives with its attempt from lease to end, and one that writes action records.
 #![forbid(unsafe_code)]
 
+mod action;
+mod attempt;
 mod config;
+mod halt;
+mod hit;
+mod host;
+mod keep;
+mod log;
 mod mask;
+mod plain;
+mod platform;
+mod record;
 mod regular;
 mod report;
+mod run;
 mod secret;
+mod shell;
+mod supervise;
+#[cfg(test)]
+mod testing;
 mod values;
+mod workspace;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
-use model::{AttemptSpec, CachedFrom, Digest, Fence, NodeIx, RunId};
+use cas::{ActionStore, NamedCaches, Scratch, Store};
+use model::{
+    AttemptEnd, AttemptResult, AttemptSpec, CacheMode, CachedFrom, Cause, CommandSpec, Fence, NodeIx, RunId, Work,
+};
 
+use host::Host;
+use record::Recorder;
+use report::Feed;
+use run::{Run, lock};
+use secret::VersionKey;
+use supervise::Stopper;
+
+pub use action::{ActionParts, Difference, differences};
 pub use config::{AgentError, Config, Executor, Project, Secret};
 pub use report::{LogLine, Report};
+pub use shell::Shell;
 
 /// Runs whose failed sandboxes are kept for `pace shell`.
 pub const KEPT_RUNS_MAX: usize = 5;
 
 /// A pool of slots that execute attempts. Dropped: running attempts are killed.
 #[derive(Debug)]
-pub struct Agent {}
+pub struct Agent {
+    shared: Arc<Shared>,
+    slots: Vec<JoinHandle<()>>,
+}
 
 /// What would happen if an attempt were executed now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,124 +70,279 @@ pub enum Foresight {
     Cached(CachedFrom),
     /// It would be executed. Why, as a clause: `its inputs changed`, `cache: never`.
     Executes(String),
-    /// That depends on what steps before it write. The first of these.
+    /// That depends on what a step before it writes: this one.
     Open(NodeIx),
 }
 
-/// An action in the parts that `pace why` compares.
-#[derive(Clone, Debug)]
-pub struct ActionParts {
-    /// The action's digest: the key.
-    pub digest: Digest,
-    /// Script and shell.
-    pub arguments: Vec<String>,
-    /// Environment with versions of secrets.
-    pub env: Vec<(String, String)>,
-    /// Executor, host fingerprint, network and the like.
-    pub platform: Vec<(String, String)>,
-    /// `outputs`.
-    pub outputs: Vec<String>,
-    /// The input tree.
-    pub tree: cas::Tree,
-}
-
-/// One difference of two actions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Difference {
-    /// The script or its shell.
-    Command,
-    /// A variable: name, value before, value now.
-    Env(String, Option<String>, Option<String>),
-    /// A property of the platform: name, value before, value now.
-    Platform(String, Option<String>, Option<String>),
-    /// `outputs`.
-    Outputs,
-    /// A file: path, and `added`, `removed` or `changed`.
-    File(String, &'static str),
-}
-
-/// A sandbox to look around in: fill in the standard streams and spawn it. Its folders go when this is dropped.
+/// What all threads of an agent share.
 #[derive(Debug)]
-pub struct Shell {
-    /// What to spawn; `terminal` is set.
-    pub spec: sandbox::Spec,
-    /// Things a person should know: what is not as it was.
-    pub notes: Vec<String>,
-    /// Made for this shell only.
-    _scratch: Option<PathBuf>,
+struct Shared {
+    config: Config,
+    store: Store,
+    actions: ActionStore,
+    named: NamedCaches,
+    scratch: Scratch,
+    version_key: VersionKey,
+    feed: Feed,
+    recorder: Recorder,
+    host: OnceLock<Host>,
+    /// Numbers things in scratch whose names would meet otherwise.
+    made: AtomicU64,
+    runs: Mutex<HashMap<RunId, Arc<Run>>>,
+    /// Attempts that wait for a slot or are in one.
+    stoppers: Mutex<HashMap<(RunId, NodeIx, Fence), Arc<Stopper>>>,
+    queue: Mutex<VecDeque<Leased>>,
+    queued: Condvar,
+    closing: AtomicBool,
+}
+
+/// An attempt that waits for a slot.
+#[derive(Debug)]
+struct Leased {
+    spec: Arc<AttemptSpec>,
+    stopper: Arc<Stopper>,
+    since: Instant,
 }
 
 impl Agent {
     /// Opens the folders and starts `config.slots` threads.
     ///
     /// # Errors
-    /// A folder cannot be made, read or written.
+    /// A folder cannot be made, read or written; threads cannot be started.
     pub fn start(config: Config, reports: Sender<Report>) -> Result<Agent, AgentError> {
-        let _ = (config, reports);
-        unimplemented!()
+        make_folder(&config.cache_dir)?;
+        make_folder(&config.state_dir)?;
+        let store = Store::open(&config.cache_dir)?;
+        let actions = ActionStore::open(&config.cache_dir)?;
+        let thread = |source| AgentError::Folder { act: "start a thread for", path: config.cache_dir.clone(), source };
+        let shared = Arc::new(Shared {
+            named: NamedCaches::open_all(&config.cache_dir)?,
+            scratch: Scratch::open(&config.cache_dir)?,
+            version_key: VersionKey::open(&config.state_dir)?,
+            feed: Feed::new(reports),
+            recorder: Recorder::start(store.clone(), actions.clone()).map_err(thread)?,
+            store,
+            actions,
+            host: OnceLock::new(),
+            made: AtomicU64::new(0),
+            runs: Mutex::default(),
+            stoppers: Mutex::default(),
+            queue: Mutex::default(),
+            queued: Condvar::new(),
+            closing: AtomicBool::new(false),
+            config,
+        });
+        let mut agent = Agent { shared, slots: Vec::new() };
+        for number in 0..agent.shared.config.slots.max(1) {
+            let shared = agent.shared.clone();
+            let slot = std::thread::Builder::new().name(format!("slot-{number}")).spawn(move || {
+                // Found out while the run is still being planned.
+                shared.host();
+                shared.serve();
+            });
+            let path = agent.shared.config.cache_dir.clone();
+            agent.slots.push(slot.map_err(|source| AgentError::Folder { act: "start a thread for", path, source })?);
+        }
+        Ok(agent)
     }
-    /// Makes a run known: comes before anything else about it.
+
+    /// Makes a run known: comes before anything else about it. What is wrong with its folders is said by its attempts.
     pub fn begin(&self, run: &RunId, project: Project) {
-        let _ = (run, project);
-        unimplemented!()
+        let agent = &self.shared;
+        let number = agent.made.fetch_add(1, Ordering::Relaxed);
+        let scratch = agent.scratch.path().join(number.to_string());
+        let made = std::fs::create_dir(&scratch).map_err(|e| format!("cannot make {}: {e}", scratch.display()));
+        let pin = cas::Pin::hold(&agent.config.cache_dir, run).map_err(|error| error.to_string());
+        let unusable = made.err().or_else(|| pin.as_ref().err().cloned());
+        let known = Run::new(run.clone(), project, scratch, unusable, pin.ok());
+        lock(&agent.runs).insert(run.clone(), Arc::new(known));
     }
+
     /// Executes an attempt when a slot is free; [`Report::Finished`] tells its end.
     pub fn execute(&self, spec: Arc<AttemptSpec>) {
-        let _ = spec;
-        unimplemented!()
+        let agent = &self.shared;
+        let stopper = match Stopper::new() {
+            Ok(stopper) => Arc::new(stopper),
+            Err(error) => {
+                let cause = Cause::Infrastructure(format!("cannot watch over the attempt: {error}"));
+                return agent.finished(&spec, AttemptResult::ended(AttemptEnd::Failed(cause)));
+            }
+        };
+        lock(&agent.stoppers).insert((spec.run.clone(), spec.node, spec.fence), stopper.clone());
+        lock(&agent.queue).push_back(Leased { spec, stopper, since: Instant::now() });
+        agent.queued.notify_one();
     }
+
     /// Stops an attempt: SIGTERM, [`model::limits::CANCEL_GRACE`], SIGKILL; with `force` SIGKILL at once. Nothing
     /// happens for one that ended or has another fencing number.
     pub fn stop(&self, run: &RunId, node: NodeIx, fence: Fence, force: bool) {
-        let _ = (run, node, fence, force);
-        unimplemented!()
+        if let Some(stopper) = lock(&self.shared.stoppers).get(&(run.clone(), node, fence)) {
+            stopper.stop(force);
+        }
     }
+
     /// Ends a run: waits until its records are written, removes its scratch, keeps the sandboxes of failed attempts
-    /// when the configuration says so. Returns sentences about what could not be recorded or kept.
+    /// when the configuration says so. Returns sentences about what could not be recorded, kept or removed.
     pub fn end(&self, run: &RunId) -> Vec<String> {
-        let _ = run;
-        unimplemented!()
+        let Some(run) = lock(&self.shared.runs).remove(run) else { return Vec::new() };
+        record::wait(&run);
+        let mut notes = std::mem::take(&mut *lock(&run.notes));
+        notes.extend(shell::keep_now(&self.shared.config.state_dir, &run));
+        if let Err(error) = sandbox::remove_tree(&run.scratch) {
+            notes.push(format!("cannot remove {}: {error}", run.scratch.display()));
+        }
+        notes
     }
+
     /// Whether an attempt would be taken from the cache. Ask for what it needs first: a hit makes its layer known, so
     /// that its dependants can be foreseen.
     pub fn foresee(&self, spec: &Arc<AttemptSpec>) -> Foresight {
-        let _ = spec;
-        unimplemented!()
+        self.shared.foresee(spec).unwrap_or_else(|error| Foresight::Executes(error.to_string()))
     }
+
     /// The action that the attempt would be. What it needs must have been executed or foreseen as cached.
     ///
     /// # Errors
-    /// Needed layers are not known, or contradict each other.
+    /// The run is not begun, needed layers are not known or contradict each other, a secret is missing.
     pub fn action_of(&self, spec: &AttemptSpec) -> Result<ActionParts, AgentError> {
-        let _ = spec;
-        unimplemented!()
+        let (run, command) = self.shared.command_of(spec)?;
+        let action = self.shared.compose(&run, spec, command)?.1;
+        action.parts().ok_or_else(|| AgentError::Attempt("the action cannot be read back".into()))
     }
-    /// The action of the last time that this step of the run's project was recorded.
+
+    /// The action of the last time that this step of the run's project was recorded or found in the cache; `None` if
+    /// that never happened or parts of it are gone.
     pub fn last_action(&self, run: &RunId, step: &str) -> Option<ActionParts> {
-        let _ = (run, step);
-        unimplemented!()
+        let run = self.shared.run(run)?;
+        let digest = self.shared.actions.last(&run.project.key, step)?;
+        ActionParts::load(&digest, &self.shared.store)
     }
+
     /// The sandbox that the attempt would get, for an interactive shell. What it needs must have been executed or
-    /// foreseen as cached.
+    /// foreseen as cached. Its folders live until the run ends.
     ///
     /// # Errors
-    /// Needed layers are not known or not to be had any more; the process executor has no sandbox.
+    /// Needed layers are not to be had any more; the process executor has no sandbox.
     pub fn open_shell(&self, spec: &Arc<AttemptSpec>) -> Result<Shell, AgentError> {
-        let _ = spec;
-        unimplemented!()
+        let (run, _) = self.shared.command_of(spec)?;
+        shell::open_new(&self.shared, &run, spec)
     }
+
     /// The kept sandbox of a failed attempt, as it was when it failed. `run` need not be begun.
     ///
     /// # Errors
     /// None was kept, or it cannot be opened any more.
     pub fn open_kept(&self, run: &RunId, step: &str) -> Result<Shell, AgentError> {
-        let _ = (run, step);
-        unimplemented!()
+        shell::open_kept(&self.shared, run, step)
     }
 }
 
-/// What differs from `before` to `now`, at most `files_max` files of it.
-pub fn differences(before: &ActionParts, now: &ActionParts, files_max: usize) -> Vec<Difference> {
-    let _ = (before, now, files_max);
-    unimplemented!()
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+        for stopper in lock(&self.shared.stoppers).values() {
+            stopper.stop(true);
+        }
+        // Under the queue's lock, so that no slot is between its look and its sleep.
+        drop(lock(&self.shared.queue));
+        self.shared.queued.notify_all();
+        for slot in self.slots.drain(..) {
+            // A slot that panicked has nothing left to stop.
+            let _ = slot.join();
+        }
+    }
+}
+
+impl Shared {
+    fn host(&self) -> &Host {
+        self.host.get_or_init(|| Host::look(&self.config))
+    }
+
+    fn run(&self, run: &RunId) -> Option<Arc<Run>> {
+        lock(&self.runs).get(run).cloned()
+    }
+
+    /// A slot's life.
+    fn serve(&self) {
+        while let Some(Leased { spec, stopper, since }) = self.next() {
+            let result = catch_unwind(AssertUnwindSafe(|| match self.run(&spec.run) {
+                Some(run) => attempt::perform(self, &run, &spec, &stopper, &self.feed, since),
+                None => AttemptResult::ended(AttemptEnd::Failed(Cause::Lost("the agent does not know the run".into()))),
+            }));
+            let result = result.unwrap_or_else(|_| {
+                let why = "the agent made a mistake while it executed the step; please report it with the output above";
+                AttemptResult::ended(AttemptEnd::Failed(Cause::Infrastructure(why.into())))
+            });
+            lock(&self.stoppers).remove(&(spec.run.clone(), spec.node, spec.fence));
+            self.finished(&spec, result);
+        }
+    }
+
+    fn next(&self) -> Option<Leased> {
+        let mut queue = lock(&self.queue);
+        loop {
+            if self.closing.load(Ordering::SeqCst) {
+                return None;
+            }
+            if let Some(leased) = queue.pop_front() {
+                return Some(leased);
+            }
+            queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finished(&self, spec: &AttemptSpec, result: AttemptResult) {
+        self.feed.finished(spec.run.clone(), spec.node, spec.attempt, spec.fence, result);
+    }
+
+    fn command_of<'a>(&self, spec: &'a AttemptSpec) -> Result<(Arc<Run>, &'a CommandSpec), AgentError> {
+        let run = self.run(&spec.run).ok_or_else(|| AgentError::Attempt("the agent does not know the run".into()))?;
+        match &spec.work {
+            Work::Command(command) => Ok((run, command)),
+            Work::ReadFile(_) => Err(AgentError::Attempt("a step that reads a file is no action".into())),
+        }
+    }
+
+    fn compose(
+        &self,
+        run: &Run,
+        spec: &AttemptSpec,
+        command: &CommandSpec,
+    ) -> Result<(run::Inputs, action::Action), AgentError> {
+        let inputs = run.inputs(spec).map_err(|cause| AgentError::Attempt(cause.to_string()))?;
+        let given = attempt::Given::to(command, self).map_err(|cause| AgentError::Attempt(cause.to_string()))?;
+        let action = attempt::compose(self, command, &given, &inputs.shown);
+        Ok((inputs, action))
+    }
+
+    fn foresee(&self, spec: &Arc<AttemptSpec>) -> Result<Foresight, AgentError> {
+        let (run, command) = self.command_of(spec)?;
+        if let Some(need) = spec.needs.iter().find(|need| run.done(**need).is_none()) {
+            return Ok(Foresight::Open(*need));
+        }
+        workspace::refuse(command).map_err(|cause| AgentError::Attempt(cause.to_string()))?;
+        let (inputs, action) = self.compose(&run, spec, command)?;
+        let why = match command.cache {
+            CacheMode::Never => "`cache: never`",
+            CacheMode::Auto if command.fresh => "the cache is not to be used",
+            CacheMode::Auto => {
+                let known = hit::find(self, command, &action)
+                    .filter(|record| hit::adopt(self, &run, spec, &inputs, &action, record).is_some());
+                if let Some(record) = known {
+                    let from = CachedFrom { run: record.run, number: record.number, took: record.took };
+                    return Ok(Foresight::Cached(from));
+                }
+                match self.actions.last(&run.project.key, &spec.name) {
+                    Some(last) if last == action.digest => "its result is not in the cache any more",
+                    Some(_) => "its command, environment or inputs changed",
+                    None => "it was never recorded here",
+                }
+            }
+        };
+        Ok(Foresight::Executes(why.into()))
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), AgentError> {
+    std::fs::create_dir_all(path).map_err(|source| AgentError::Folder { act: "make", path: path.into(), source })
 }

@@ -64,13 +64,18 @@ impl Drop for Unread {
 /// The way to the reader of reports.
 #[derive(Clone, Debug)]
 pub(crate) struct Feed {
-    to: Sender<Report>,
+    /// `None`: what is executed again behind the scenes is not heard.
+    to: Option<Sender<Report>>,
     unread: Arc<AtomicU64>,
 }
 
 impl Feed {
     pub(crate) fn new(to: Sender<Report>) -> Feed {
-        Feed { to, unread: Arc::new(AtomicU64::new(0)) }
+        Feed { to: Some(to), unread: Arc::new(AtomicU64::new(0)) }
+    }
+
+    pub(crate) fn muted() -> Feed {
+        Feed { to: None, unread: Arc::default() }
     }
 
     /// Whether the reader keeps up.
@@ -79,14 +84,17 @@ impl Feed {
     }
 
     pub(crate) fn line(&self, run: &RunId, node: NodeIx, attempt: AttemptNo, at: Timestamp, text: String) {
+        let Some(to) = &self.to else { return };
         let bytes = text.len() as u64 + LINE_OVERHEAD;
         self.unread.fetch_add(bytes, Ordering::Relaxed);
         let unread = Unread { bytes, all: self.unread.clone() };
         // A reader that went away wants no more lines; the attempt goes on to its end.
-        let _ = self.to.send(Report::Line(LogLine { run: run.clone(), node, attempt, at, text, _unread: unread }));
+        let _ = to.send(Report::Line(LogLine { run: run.clone(), node, attempt, at, text, _unread: unread }));
     }
 
     pub(crate) fn finished(&self, run: RunId, node: NodeIx, attempt: AttemptNo, fence: Fence, result: AttemptResult) {
-        let _ = self.to.send(Report::Finished { run, node, attempt, fence, result: Arc::new(result) });
+        if let Some(to) = &self.to {
+            let _ = to.send(Report::Finished { run, node, attempt, fence, result: Arc::new(result) });
+        }
     }
 }

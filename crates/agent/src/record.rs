@@ -1,0 +1,131 @@
+//! Action records are written beside the next step, not before it: one thread takes them in order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use cas::{ActionRecord, ActionStore, Store, Tree};
+
+use crate::action::Action;
+use crate::run::{Run, lock};
+
+/// Names in a note; the rest is counted.
+const CHANGED_SHOWN_MAX: usize = 5;
+
+/// A result to record.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) run: Arc<Run>,
+    pub(crate) step: Arc<str>,
+    pub(crate) action: Action,
+    /// `None`: the action was a hit, and only has to be remembered as the step's last one.
+    pub(crate) fresh: Option<Fresh>,
+}
+
+/// What an execution left behind.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub(crate) record: ActionRecord,
+    pub(crate) log: PathBuf,
+    /// What of the repository the step saw.
+    pub(crate) base: Tree,
+}
+
+/// The thread that writes records.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    to: Option<Sender<Entry>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Recorder {
+    pub(crate) fn start(store: Store, actions: ActionStore) -> std::io::Result<Recorder> {
+        let (to, from) = channel();
+        let thread =
+            std::thread::Builder::new().name("record".into()).spawn(move || write_all(&from, &store, &actions))?;
+        Ok(Recorder { to: Some(to), thread: Some(thread) })
+    }
+
+    pub(crate) fn record(&self, entry: Entry) {
+        *lock(&entry.run.unwritten) += 1;
+        // The thread lives as long as its sender.
+        if let Some(Err(lost)) = self.to.as_ref().map(|to| to.send(entry)) {
+            settle(&lost.0.run);
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.to = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Waits until all records of a run are written.
+pub(crate) fn wait(run: &Run) {
+    let mut unwritten = lock(&run.unwritten);
+    while *unwritten > 0 {
+        unwritten = run.written.wait(unwritten).unwrap_or_else(std::sync::PoisonError::into_inner);
+    }
+}
+
+fn settle(run: &Run) {
+    *lock(&run.unwritten) -= 1;
+    run.written.notify_all();
+}
+
+fn write_all(from: &Receiver<Entry>, store: &Store, actions: &ActionStore) {
+    while let Ok(first) = from.recv() {
+        let mut batch = vec![first];
+        batch.extend(from.try_iter());
+        // One look at the repository is enough for all that ended before it.
+        let mut looked: Option<(Arc<Run>, Vec<PathBuf>)> = None;
+        for entry in batch {
+            let run = entry.run.clone();
+            if entry.fresh.is_some() && looked.as_ref().is_none_or(|(seen, _)| !Arc::ptr_eq(seen, &run)) {
+                looked = Some((run.clone(), run.project.snapshot.changed_since()));
+            }
+            let changed = looked.as_ref().map_or(&[][..], |(_, changed)| changed);
+            if let Err(why) = write(entry, changed, store, actions) {
+                lock(&run.notes).push(why);
+            }
+            settle(&run);
+        }
+    }
+}
+
+fn write(entry: Entry, changed: &[PathBuf], store: &Store, actions: &ActionStore) -> Result<(), String> {
+    let Entry { run, step, action, fresh } = entry;
+    let refused = |error: cas::StoreError| format!("the result of step `{step}` was not recorded: {error}");
+    if let Some(Fresh { mut record, log, base }) = fresh {
+        unchanged(&step, &base, changed)?;
+        action.put(store).map_err(refused)?;
+        record.log = Some(store.put_file(&log, true).map_err(refused)?);
+        actions.record(&action.digest, &record).map_err(refused)?;
+        actions.note_outcome(&action.digest, true).map_err(refused)?;
+    }
+    let pipeline = &run.project.key;
+    if actions.last(pipeline, &step) != Some(action.digest) {
+        actions.set_last(pipeline, &step, &action.digest).map_err(refused)?;
+    }
+    Ok(())
+}
+
+/// A file that changed under the step may have been read before or after: the result belongs to no known input.
+fn unchanged(step: &str, base: &Tree, changed: &[PathBuf]) -> Result<(), String> {
+    let of_input = |path: &&PathBuf| path.to_str().is_none_or(|path| base.get(path).is_some());
+    let files: Vec<String> = changed.iter().filter(of_input).map(|path| format!("`{}`", path.display())).collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let more = match files.len().saturating_sub(CHANGED_SHOWN_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown = files[..files.len().min(CHANGED_SHOWN_MAX)].join(", ");
+    Err(format!("the result of step `{step}` was not recorded: {shown}{more} changed while it ran"))
+}

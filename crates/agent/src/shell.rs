@@ -1,0 +1,219 @@
+//! Sandboxes to look around in: that of an attempt that failed, kept as it was, or one made anew for a step.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use cas::Layer;
+use model::{AttemptSpec, Digest, RunId, Work};
+use serde::{Deserialize, Serialize};
+
+use crate::attempt::{Attempt, Given};
+use crate::config::{AgentError, Executor};
+use crate::halt::Halt;
+use crate::regular::read_regular;
+use crate::run::{Inputs, Run, lock};
+use crate::workspace::{self, Folder, Furniture};
+use crate::{KEPT_RUNS_MAX, Shared, hit};
+
+/// The description of a kept sandbox; layers and hidden paths are most of it.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+
+/// A sandbox to look around in: fill in the standard streams and spawn it.
+#[derive(Debug)]
+pub struct Shell {
+    /// What to spawn; `terminal` is set.
+    pub spec: sandbox::Spec,
+    /// Things a person should know: where the script is, what is not as it was.
+    pub notes: Vec<String>,
+}
+
+/// What makes the sandbox of a failed attempt again. Without values of secrets: these are given again.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptSandbox {
+    step: String,
+    root: PathBuf,
+    /// Layers in the store, topmost first: hash and size of the manifest.
+    layers: Vec<(String, u64)>,
+    hidden: Vec<PathBuf>,
+    env: BTreeMap<String, String>,
+    secrets: Vec<String>,
+    network: bool,
+    caches: bool,
+}
+
+/// Describes the sandbox of an attempt that failed, to be kept when the run ends.
+///
+/// # Errors
+/// A sentence for the notes: it cannot be kept.
+pub(crate) fn keep_later(at: &Attempt<'_>, inputs: &Inputs, folder: &Folder) -> Result<(), String> {
+    if !at.agent.config.keep_failed {
+        return Ok(());
+    }
+    let layers = inputs.stack.iter().rev().filter_map(|done| done.manifest);
+    let kept = KeptSandbox {
+        step: at.spec.name.to_string(),
+        root: at.run.project.root.clone(),
+        layers: layers.map(|manifest| (manifest.digest.hex(), manifest.digest.size)).collect(),
+        hidden: workspace::hidden(at.run, &inputs.base),
+        env: workspace::environment(at.command, at.agent.host(), &at.given.passed, &BTreeMap::new()),
+        secrets: at.command.secrets.clone(),
+        network: at.command.network == model::Network::Full,
+        caches: !at.command.caches.is_empty(),
+    };
+    let text = serde_json::to_vec(&kept).map_err(|error| error.to_string());
+    text.and_then(|text| fs::write(folder.0.join("kept.json"), text).map_err(|error| error.to_string()))
+        .map_err(|error| format!("the sandbox of the failed step cannot be kept for `pace shell`: {error}"))?;
+    lock(&at.run.failed).insert(at.spec.node, folder.0.clone());
+    Ok(())
+}
+
+/// Moves the sandboxes of a run's failed attempts out of scratch and drops those of old runs. Returns what went wrong.
+pub(crate) fn keep_now(state_dir: &Path, run: &Run) -> Vec<String> {
+    let failed = std::mem::take(&mut *lock(&run.failed));
+    if failed.is_empty() {
+        return Vec::new();
+    }
+    let dir = kept_dir(state_dir, &run.id);
+    let moved = fs::create_dir_all(&dir).and_then(|()| {
+        failed.iter().try_for_each(|(node, folder)| {
+            let to = dir.join(node.0.to_string());
+            sandbox::remove_tree(&to)?;
+            fs::rename(folder, &to)
+        })
+    });
+    let dropped = drop_old(&state_dir.join("failed"));
+    let note = |error| format!("the sandboxes of failed steps were not kept in {}: {error}", dir.display());
+    [moved, dropped].into_iter().filter_map(Result::err).map(note).collect()
+}
+
+fn kept_dir(state_dir: &Path, run: &RunId) -> PathBuf {
+    state_dir.join("failed").join(run.as_str().replace(['/', '.'], "_"))
+}
+
+fn drop_old(dir: &Path) -> std::io::Result<()> {
+    let mut runs: Vec<(SystemTime, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        runs.push((entry.metadata()?.modified()?, entry.path()));
+    }
+    runs.sort();
+    let surplus = runs.len().saturating_sub(KEPT_RUNS_MAX);
+    runs[..surplus].iter().try_for_each(|(_, path)| sandbox::remove_tree(path))
+}
+
+/// The kept sandbox of a failed attempt.
+pub(crate) fn open_kept(agent: &Shared, run: &RunId, step: &str) -> Result<Shell, AgentError> {
+    let not_kept = || AgentError::NotKept { run: run.to_string(), step: step.to_string() };
+    let folders = fs::read_dir(kept_dir(&agent.config.state_dir, run)).map_err(|_| not_kept())?;
+    let found = folders.flatten().find_map(|entry| {
+        let bytes = read_regular(&entry.path().join("kept.json"), KEPT_BYTES_MAX).ok()?;
+        let kept: KeptSandbox = serde_json::from_slice(&bytes).ok()?;
+        (kept.step == step).then(|| (Folder(entry.path()), kept))
+    });
+    let (folder, kept) = found.ok_or_else(not_kept)?;
+    reopen(agent, &folder, kept).map_err(|halt| sentence(&halt))
+}
+
+fn reopen(agent: &Shared, folder: &Folder, kept: KeptSandbox) -> Result<Shell, Halt> {
+    let mut lowers: Vec<PathBuf> = ["points", "beside"].map(|name| folder.0.join(name)).into();
+    lowers.retain(|path| path.is_dir());
+    for (number, (hash, size)) in kept.layers.iter().enumerate() {
+        let dir = folder.0.join(format!("layer-{number}"));
+        if !dir.is_dir() {
+            restore(agent, hash, *size, &dir)?;
+        }
+        lowers.push(dir);
+    }
+    let hide = folder.0.join("hide");
+    workspace::white_out(&hide, &kept.hidden, Some(&kept.root))?;
+    lowers.extend([hide, kept.root]);
+    let mut env = kept.env;
+    let secrets = kept.secrets.iter().filter_map(|name| Some((name.clone(), agent.config.secrets.get(name)?)));
+    env.extend(secrets.map(|(name, secret)| (name, secret.reveal().to_string())));
+    let mut notes = vec!["files of the repository are shown as they are now".to_string()];
+    if kept.caches {
+        notes.push("named caches are empty here".into());
+    }
+    furnish(agent, folder, lowers, env, kept.network, &kept.step, notes)
+}
+
+fn restore(agent: &Shared, hash: &str, size: u64, dir: &Path) -> Result<(), Halt> {
+    let digest = Digest::from_hex(hash, size)
+        .ok_or_else(|| crate::halt::trouble(&"the description of the kept sandbox is damaged"))?;
+    let restored = Layer::load(&digest, &agent.store).and_then(|layer| layer.restore(&agent.store, dir));
+    restored.map_err(|error| {
+        // What is there by half would be taken for the whole next time.
+        let _ = sandbox::remove_tree(dir);
+        crate::keep::layer_trouble(&error)
+    })
+}
+
+/// The sandbox that an attempt would get.
+pub(crate) fn open_new(agent: &Shared, run: &Arc<Run>, spec: &Arc<AttemptSpec>) -> Result<Shell, AgentError> {
+    let Work::Command(command) = &spec.work else {
+        return Err(AgentError::Attempt("a step that reads a file has no sandbox".into()));
+    };
+    if agent.config.executor == Executor::Process {
+        return Err(AgentError::Attempt(
+            "the process executor has no sandboxes; leave `--executor process` out".into(),
+        ));
+    }
+    let open = || {
+        let network = workspace::refuse(command)? == sandbox::Network::Host;
+        let given = Given::to(command, agent)?;
+        let inputs = run.inputs(spec)?;
+        let layers = workspace::layer_dirs(&inputs, |done| hit::directory(agent, run, done))?;
+        let folder = Folder::make(run, spec)?;
+        let script = folder.desk().join("script");
+        fs::write(&script, &command.script).map_err(crate::halt::io("write", &script))?;
+        let mut lowers: Vec<PathBuf> = workspace::beside_inputs(&folder, &inputs)?.into_iter().collect();
+        lowers.extend(workspace::lowers(run, &inputs, layers)?);
+        let env = workspace::environment(command, agent.host(), &given.passed, &given.secrets);
+        furnish(agent, &folder, lowers, env, network, &spec.name, Vec::new())
+    };
+    open().map_err(|halt| sentence(&halt))
+}
+
+fn furnish(
+    agent: &Shared,
+    folder: &Folder,
+    lowers: Vec<PathBuf>,
+    mut env: BTreeMap<String, String>,
+    network: bool,
+    name: &str,
+    mut notes: Vec<String>,
+) -> Result<Shell, Halt> {
+    let host = agent.host();
+    env.insert("HOME".into(), host.home.to_string_lossy().into_owned());
+    env.insert("PACE_WORKSPACE".into(), workspace::WORKSPACE.into());
+    env.insert("PACE_VALUES".into(), format!("{}/values", workspace::DESK));
+    env.extend(agent.config.caller_env.get("TERM").map(|term| ("TERM".into(), term.clone())));
+    let bash = ["/bin/bash", "/usr/bin/bash"].iter().any(|path| Path::new(path).exists());
+    let furniture = Furniture {
+        folder,
+        lowers,
+        caches: Vec::new(),
+        host,
+        network: if network { sandbox::Network::Host } else { sandbox::Network::Loopback },
+        argv: vec![if bash { "bash" } else { "sh" }.into(), "-i".into()],
+        env,
+        name,
+    };
+    let mut spec = furniture.spec()?;
+    spec.terminal = true;
+    notes.push(format!("the step's script is {}/script", workspace::DESK));
+    Ok(Shell { spec, notes })
+}
+
+pub(crate) fn sentence(halt: &Halt) -> AgentError {
+    AgentError::Attempt(match halt {
+        Halt::Ends(model::AttemptEnd::Failed(cause)) => cause.to_string(),
+        Halt::Ends(_) => "the attempt was cancelled".into(),
+        Halt::Remake(_) => {
+            "what is stored of the steps before it is damaged; run the pipeline once, then try again".into()
+        }
+    })
+}

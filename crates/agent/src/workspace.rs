@@ -1,0 +1,378 @@
+//! The sandbox of one attempt: its folders in scratch, the overlay that is its workspace, its home and its environment.
+//!
+//! Nothing of the repository is copied. The workspace is an overlay: undermost the repository itself, over it a layer
+//! that hides what is not in view, over that the layers of the steps before. With `inputs` one more layer on top hides
+//! what those layers hold beside the inputs. (Hard links instead would move the ctime of every file of the
+//! repository, and with it invalidate Git's index and ours.)
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use cas::{LayerKind, Lease, Tree};
+use model::{AttemptSpec, CacheSpec, Cause, CommandSpec, Network};
+use rustix::fs::{CWD, FileType, Mode};
+use sandbox::{Bind, Overlay, Spec};
+
+use crate::halt::{Halt, io};
+use crate::host::Host;
+use crate::run::{Inputs, Run, lock};
+
+/// Where a step finds its workspace.
+pub(crate) const WORKSPACE: &str = "/workspace";
+/// Where it finds its script and leaves its values: outside the workspace, so that neither is captured.
+pub(crate) const DESK: &str = "/run/pace";
+
+/// The folders of one attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    /// Makes it, empty, with all that every attempt needs.
+    pub(crate) fn make(run: &Run, spec: &AttemptSpec) -> Result<Folder, Halt> {
+        let path = run.scratch.join(format!("{}-{}-{}", spec.node.0, spec.attempt, spec.fence.0));
+        if path.exists() {
+            sandbox::remove_tree(&path).map_err(io("remove", &path))?;
+        }
+        let folder = Folder(path);
+        for part in [folder.0.clone(), folder.upper(), folder.home(), folder.desk()] {
+            fs::create_dir(&part).map_err(io("make the folder", &part))?;
+        }
+        Ok(folder)
+    }
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.0.join("upper")
+    }
+    pub(crate) fn home(&self) -> PathBuf {
+        self.0.join("home")
+    }
+    pub(crate) fn desk(&self) -> PathBuf {
+        self.0.join("desk")
+    }
+    pub(crate) fn values(&self) -> PathBuf {
+        self.0.join("desk/values")
+    }
+}
+
+/// A named cache in use.
+#[derive(Debug)]
+pub(crate) struct CacheUse {
+    pub(crate) lease: Lease,
+    pub(crate) upper: PathBuf,
+    pub(crate) key: String,
+}
+
+/// Where a cache is to be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CachePlace {
+    /// Below the workspace.
+    Workspace(PathBuf),
+    /// Below the home.
+    Home(PathBuf),
+    /// Anywhere else.
+    Absolute(PathBuf),
+}
+
+/// Reads the `path` of a cache.
+pub(crate) fn cache_place(cache: &CacheSpec, home: &Path) -> Result<CachePlace, Cause> {
+    let refuse = |why: &str| Cause::Refused(format!("the cache path `{}` {why}", cache.path));
+    let path = match cache.path.strip_prefix("~/") {
+        Some(rest) => home.join(rest),
+        None => PathBuf::from(&cache.path),
+    };
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(refuse("has `..` in it; write where it leads to"));
+    }
+    let plain: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+    let place = if let Ok(below) = plain.strip_prefix(home) {
+        CachePlace::Home(below.to_path_buf())
+    } else if let Ok(below) = plain.strip_prefix(WORKSPACE) {
+        CachePlace::Workspace(below.to_path_buf())
+    } else if plain.is_relative() {
+        CachePlace::Workspace(plain)
+    } else {
+        CachePlace::Absolute(plain)
+    };
+    match &place {
+        CachePlace::Workspace(below) | CachePlace::Home(below) if below.as_os_str().is_empty() => {
+            Err(refuse("is the whole workspace or home; name a folder in it"))
+        }
+        CachePlace::Absolute(path) if !path.starts_with("/tmp") && !path.is_dir() => {
+            Err(refuse("does not exist on this host; use one below `~/`, `/tmp/` or the workspace"))
+        }
+        _ => Ok(place),
+    }
+}
+
+/// The lower directories of the workspace, topmost first, without those that belong to one attempt only.
+pub(crate) fn lowers(run: &Run, inputs: &Inputs, layers: Vec<PathBuf>) -> Result<Vec<PathBuf>, Halt> {
+    let mut lowers = layers;
+    lowers.extend(hiding(run, &inputs.base)?);
+    lowers.push(run.project.root.clone());
+    Ok(lowers)
+}
+
+/// The layer that hides what is in the repository and not in `base`, made once for all instances that see the same.
+fn hiding(run: &Run, base: &Tree) -> Result<Option<PathBuf>, Halt> {
+    let mut hides = lock(&run.hides);
+    let digest = base.digest();
+    if let Some(path) = hides.get(&digest) {
+        return Ok(Some(path.clone()).filter(|path| !path.as_os_str().is_empty()));
+    }
+    let hidden = hidden(run, base);
+    let path = if hidden.is_empty() { PathBuf::new() } else { run.scratch.join(format!("hide-{}", digest.short())) };
+    if !hidden.is_empty() {
+        white_out(&path, &hidden, Some(&run.project.root))?;
+    }
+    hides.insert(digest, path.clone());
+    Ok(Some(path).filter(|path| !path.as_os_str().is_empty()))
+}
+
+/// What of the repository is not shown when `base` is.
+pub(crate) fn hidden(run: &Run, base: &Tree) -> Vec<PathBuf> {
+    let snapshot = &run.project.snapshot;
+    if base.digest() == snapshot.tree.digest() { snapshot.hidden.clone() } else { snapshot.hidden_but(base) }
+}
+
+/// Makes a lower directory in which these paths are deleted. Directories on the way get the modes they have in `like`:
+/// in an overlay the topmost directory tells the mode.
+pub(crate) fn white_out(dir: &Path, paths: &[PathBuf], like: Option<&Path>) -> Result<(), Halt> {
+    fs::create_dir_all(dir).map_err(io("make the folder", dir))?;
+    copy_mode(like, Path::new(""), dir);
+    for path in paths {
+        let at = dir.join(path);
+        if let Some(parent) = path.parent().filter(|parent| !dir.join(parent).is_dir()) {
+            let mut made = PathBuf::new();
+            for part in parent.components() {
+                made.push(part);
+                if fs::create_dir(dir.join(&made)).is_ok() {
+                    copy_mode(like, &made, &dir.join(&made));
+                }
+            }
+        }
+        match rustix::fs::mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(errno) => return Err(io("make the whiteout", &at)(errno.into())),
+        }
+    }
+    Ok(())
+}
+
+fn copy_mode(like: Option<&Path>, below: &Path, to: &Path) {
+    // Without it the directory has the default mode, which every step can live with.
+    if let Some(mode) = like.and_then(|like| fs::metadata(like.join(below)).ok()).map(|meta| meta.permissions().mode())
+    {
+        let _ = fs::set_permissions(to, fs::Permissions::from_mode(mode & 0o777 | 0o700));
+    }
+}
+
+/// The layer on top that hides what the layers below hold beside the inputs; `None` when there is no such thing.
+pub(crate) fn beside_inputs(folder: &Folder, inputs: &Inputs) -> Result<Option<PathBuf>, Halt> {
+    if inputs.full.digest() == inputs.shown.digest() {
+        return Ok(None);
+    }
+    let entries = inputs.stack.iter().filter_map(|done| done.layer.as_ref()).flat_map(|layer| &layer.entries);
+    let mut paths: Vec<PathBuf> = entries
+        .filter(|entry| !matches!(entry.kind, LayerKind::Whiteout) && inputs.shown.get(&entry.path).is_none())
+        .map(|entry| topmost_unseen(&entry.path, &inputs.shown))
+        .collect();
+    paths.sort();
+    paths.dedup();
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let dir = folder.0.join("beside");
+    white_out(&dir, &paths, None)?;
+    Ok(Some(dir))
+}
+
+fn topmost_unseen(path: &str, shown: &Tree) -> PathBuf {
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    let prefix = ends.map(|end| &path[..end]).find(|prefix| shown.get(prefix).is_none());
+    prefix.unwrap_or(path).into()
+}
+
+/// All that makes a sandbox of an attempt's folder.
+#[derive(Debug)]
+pub(crate) struct Furniture<'a> {
+    pub(crate) folder: &'a Folder,
+    /// Lower directories of the workspace, topmost first.
+    pub(crate) lowers: Vec<PathBuf>,
+    /// Overlays of named caches.
+    pub(crate) caches: Vec<Overlay>,
+    pub(crate) host: &'a Host,
+    pub(crate) network: sandbox::Network,
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) name: &'a str,
+}
+
+impl Furniture<'_> {
+    /// The sandbox, without its standard streams.
+    pub(crate) fn spec(self) -> Result<Spec, Halt> {
+        let mut overlays = vec![Overlay {
+            at: WORKSPACE.into(),
+            lower: self.lowers,
+            upper: self.folder.upper(),
+            work: work_dir(&self.folder.0, "work")?,
+        }];
+        overlays.extend(self.caches);
+        let bind = |from: PathBuf, to: &Path| Bind { from, to: to.to_path_buf(), writable: true };
+        Ok(Spec {
+            argv: self.argv.into_iter().map(OsString::from).collect(),
+            env: self.env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            cwd: WORKSPACE.into(),
+            view: self.host.view.clone(),
+            overlays,
+            binds: vec![bind(self.folder.home(), &self.host.home), bind(self.folder.desk(), Path::new(DESK))],
+            network: self.network,
+            hostname: host_name(self.name),
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            terminal: false,
+        })
+    }
+}
+
+/// A fresh directory for the kernel: one that was used with `volatile` is refused a second time.
+pub(crate) fn work_dir(folder: &Path, name: &str) -> Result<PathBuf, Halt> {
+    let mut number = 0;
+    loop {
+        let path = folder.join(format!("{name}{number}"));
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
+            Err(error) => return Err(io("make the folder", &path)(error)),
+        }
+    }
+}
+
+/// A host name has at most 63 letters, digits and `-`.
+fn host_name(step: &str) -> String {
+    let name: String = step.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "step".into() } else { name.into() }
+}
+
+/// Overlays of the caches, and the folders in which they are mounted where these have to exist beforehand. Returns the
+/// workspace's own lower directory of mount points as the second.
+pub(crate) fn mount_caches(
+    folder: &Folder,
+    caches: Vec<(CachePlace, CacheUse)>,
+    host: &Host,
+) -> Result<(Vec<Overlay>, Option<PathBuf>, Vec<CacheUse>), Halt> {
+    let (mut overlays, mut points, mut used) = (Vec::new(), None, Vec::new());
+    for (number, (place, cache)) in caches.into_iter().enumerate() {
+        let at = match place {
+            // A mount point made by the mount would stand in the upper directory and be captured.
+            CachePlace::Workspace(below) => {
+                let dir = folder.0.join("points");
+                make_dirs(&dir.join(&below))?;
+                points = Some(dir);
+                Path::new(WORKSPACE).join(below)
+            }
+            CachePlace::Home(below) => {
+                make_dirs(&folder.home().join(&below))?;
+                host.home.join(below)
+            }
+            CachePlace::Absolute(path) => path,
+        };
+        let mut lower = cache.lease.lowers.clone();
+        if lower.is_empty() {
+            let empty = folder.0.join("empty");
+            make_dirs(&empty)?;
+            lower.push(empty);
+        }
+        let work = work_dir(&folder.0, &format!("cache-{number}-work"))?;
+        overlays.push(Overlay { at, lower, upper: cache.upper.clone(), work });
+        used.push(cache);
+    }
+    Ok((overlays, points, used))
+}
+
+pub(crate) fn make_dirs(path: &Path) -> Result<(), Halt> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(io("make the folder", path))
+}
+
+/// The environment without what only the executor knows (`HOME`, `PACE_WORKSPACE`, `PACE_VALUES`).
+pub(crate) fn environment(
+    spec: &CommandSpec,
+    host: &Host,
+    passed: &BTreeMap<String, String>,
+    secrets: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut env = host.env.clone();
+    env.insert("TMPDIR".into(), "/tmp".into());
+    env.extend(spec.run_env.clone());
+    env.extend(passed.clone());
+    env.extend(spec.env.clone());
+    env.extend(secrets.clone());
+    env
+}
+
+/// What a step may ask for and a later version has.
+pub(crate) fn refuse(spec: &CommandSpec) -> Result<sandbox::Network, Cause> {
+    let later = |what: &str, instead: &str| Err(Cause::Refused(format!("{what} come with a later version{instead}")));
+    if let Some(image) = &spec.image {
+        return later(&format!("images (`image: {image}`)"), "; leave `image` out to run on the host's file system");
+    }
+    if !spec.services.is_empty() {
+        return later(&format!("services ({})", spec.services.join(", ")), "; start what the step needs in its script");
+    }
+    match &spec.network {
+        Network::None => Ok(sandbox::Network::Loopback),
+        Network::Full => Ok(sandbox::Network::Host),
+        Network::Hosts(hosts) => later(
+            &format!("networks that are lists of hosts ({})", hosts.join(", ")),
+            "; use `network: full`, or `network: none`",
+        ),
+    }
+}
+
+/// Layers as directories, topmost first.
+pub(crate) fn layer_dirs(
+    inputs: &Inputs,
+    mut dir_of: impl FnMut(&Arc<crate::run::Done>) -> Result<Option<PathBuf>, Halt>,
+) -> Result<Vec<PathBuf>, Halt> {
+    let mut dirs = Vec::new();
+    for done in inputs.stack.iter().rev() {
+        dirs.extend(dir_of(done)?);
+    }
+    Ok(dirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(path: &str) -> Result<CachePlace, Cause> {
+        let cache = CacheSpec { path: path.into(), key: "k".into(), fallback: Vec::new() };
+        cache_place(&cache, Path::new("/home/me"))
+    }
+
+    #[test]
+    fn a_cache_path_says_where_it_lies() {
+        assert_eq!(place("~/go/pkg"), Ok(CachePlace::Home("go/pkg".into())));
+        assert_eq!(place("/home/me/x"), Ok(CachePlace::Home("x".into())));
+        assert_eq!(place("./target/"), Ok(CachePlace::Workspace("target".into())));
+        assert_eq!(place("/workspace/a"), Ok(CachePlace::Workspace("a".into())));
+        assert_eq!(place("/tmp/x"), Ok(CachePlace::Absolute("/tmp/x".into())));
+        for bad in ["../x", "~/../x", "~/", ".", "/no/such/folder"] {
+            assert!(matches!(place(bad), Err(Cause::Refused(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_comes_later_is_refused_by_name() {
+        let mut spec = crate::testing::command("true");
+        spec.network = Network::Hosts(vec!["a:1".into()]);
+        let Err(Cause::Refused(why)) = refuse(&spec) else { panic!("taken") };
+        assert!(why.contains("a:1") && why.contains("network: full"), "{why}");
+        spec.image = Some("debian".into());
+        assert!(matches!(refuse(&spec), Err(Cause::Refused(why)) if why.contains("image: debian")));
+    }
+}
