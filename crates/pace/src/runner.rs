@@ -112,7 +112,7 @@ impl<'a> Runner<'a> {
                 match self.screen.output {
                     Output::Json => self.screen.text(&view::json::log(&self.view, &line)),
                     _ if self.screen.is_live() => {}
-                    _ => self.screen.text(&view::plain::log(&self.view, &line)),
+                    _ => self.screen.text(&view::plain::log(&self.view, &line, self.screen.style())),
                 }
                 None
             }

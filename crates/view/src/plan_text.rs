@@ -17,13 +17,15 @@ pub enum Hit {
     Cached(CachedFrom),
     /// It has to be executed: why, without a full stop.
     Runs(String),
+    /// It would be left out: why, without a full stop.
+    Skipped(String),
 }
 
 /// What becomes of an instance.
 enum Verdict<'a> {
     Runs(String),
     Cached(&'a CachedFrom),
-    Skipped(&'static str),
+    Skipped(String),
     /// A template use: runs nothing.
     Silent,
 }
@@ -114,11 +116,12 @@ fn after(plan: &Plan, node: NodeIx) -> Vec<String> {
 fn verdict<'a>(plan: &Plan, hits: &'a BTreeMap<NodeIx, Hit>, node: NodeIx) -> Verdict<'a> {
     let (planned, step) = (&plan.nodes[node.at()], plan.step(node));
     match (&planned.skip, hits.get(&node)) {
-        (Some(PlannedSkip::Condition), _) => Verdict::Skipped("its `if` is false"),
-        (Some(PlannedSkip::NotSelected), _) => Verdict::Skipped("not asked for"),
+        (Some(PlannedSkip::Condition), _) => Verdict::Skipped("its `if` is false".to_owned()),
+        (Some(PlannedSkip::NotSelected), _) => Verdict::Skipped("not asked for".to_owned()),
         (None, _) if matches!(step.kind, StepKind::Group) => Verdict::Silent,
         (None, Some(Hit::Cached(from))) => Verdict::Cached(from),
         (None, Some(Hit::Runs(why))) => Verdict::Runs(why.clone()),
+        (None, Some(Hit::Skipped(why))) => Verdict::Skipped(why.clone()),
         (None, None) if step.condition.is_some() => Verdict::Runs("if its `if` is true by then".to_owned()),
         (None, None) => Verdict::Runs(String::new()),
     }
@@ -152,7 +155,7 @@ pub fn json(plan: &Plan, hits: &BTreeMap<NodeIx, Hit>) -> String {
         let (verdict, why, from) = match verdict(plan, hits, node) {
             Verdict::Runs(why) => ("runs", why, None),
             Verdict::Cached(from) => ("cached", String::new(), Some(from)),
-            Verdict::Skipped(why) => ("skipped", why.to_owned(), None),
+            Verdict::Skipped(why) => ("skipped", why, None),
             Verdict::Silent => ("none", String::new(), None),
         };
         let (name, id) = (&*plan.nodes[node.at()].name, plan.step(node).id.as_str());

@@ -40,24 +40,19 @@ pub fn run(cli: &Cli, args: &PlanArgs, screen: &mut Screen) -> Ended {
 }
 
 fn hits(rehearsal: &Rehearsal) -> BTreeMap<NodeIx, Hit> {
-    let mut hits: BTreeMap<NodeIx, Hit> = BTreeMap::new();
-    for (node, outcome) in &rehearsal.outcomes {
-        match outcome {
-            Outcome::Skipped(why) => drop(hits.insert(*node, Hit::Skipped { why: why.to_string() })),
-            Outcome::Failed { cause, .. } => drop(hits.insert(*node, Hit::Run { why: format!("and fail: {cause}") })),
-            _ => {}
-        }
-    }
-    for (node, (_, foresight)) in &rehearsal.attempts {
+    let name = |node: &NodeIx| &rehearsal.plan.nodes[node.at()].name;
+    let ended = rehearsal.outcomes.iter().filter_map(|(node, outcome)| match outcome {
+        Outcome::Skipped(why) => Some((*node, Hit::Skipped(why.to_string()))),
+        Outcome::Failed { cause, .. } => Some((*node, Hit::Runs(format!("and fail: {cause}")))),
+        _ => None,
+    });
+    let foreseen = rehearsal.attempts.iter().map(|(node, (_, foresight))| {
         let hit = match foresight {
-            Foresight::Cached(result) => match &result.cached {
-                Some(from) => Hit::Cached { run: from.number, took: from.took },
-                None => Hit::Run { why: String::new() },
-            },
-            Foresight::Executes(why) => Hit::Run { why: why.clone() },
-            Foresight::Open(first) => Hit::Run { why: format!("depends on what `{}` writes", rehearsal.plan.nodes[first.at()].name) },
+            Foresight::Cached(result) => result.cached.clone().map_or_else(|| Hit::Runs(String::new()), Hit::Cached),
+            Foresight::Executes(why) => Hit::Runs(why.clone()),
+            Foresight::Open(first) => Hit::Runs(format!("depends on what `{}` writes", name(first))),
         };
-        hits.insert(*node, hit);
-    }
-    hits
+        (*node, hit)
+    });
+    ended.chain(foreseen).filter(|(node, _)| node.at() < rehearsal.plan.nodes.len()).collect()
 }

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use model::{Capacity, OnFailure, Plan, RunOutcome, Selection};
+use model::{Capacity, OnFailure, Outcome, Plan, Selection};
 use view::RunView;
 
 use crate::cli::{Cli, EventName, Output, RunArgs};
@@ -87,12 +88,12 @@ fn execute(prepared: &Prepared, plan: Arc<Plan>, live: LiveRun, args: &RunArgs, 
         let summary = view::summary::render(&view, screen.style(), screen.size().0);
         screen.text(&summary);
     }
-    Ok(exit_of(outcome))
+    Ok(outcome.into())
 }
 
 /// What is written once the run has ended: timings, the JUnit report, copies of artifacts.
 fn after(prepared: &Prepared, plan: &Plan, view: &RunView, args: &RunArgs, artifacts: &Path, screen: &mut Screen) -> Result<(), Failure> {
-    if let Err(error) = timings::save(&prepared.history.folder, plan.context.estimates.clone(), view.executed()) {
+    if let Err(error) = timings::save(&prepared.history.folder, plan.context.estimates.clone(), executed(view)) {
         screen.warning(&format!("cannot remember how long steps took: {error}"));
     }
     prepared.history.prune();
@@ -103,6 +104,12 @@ fn after(prepared: &Prepared, plan: &Plan, view: &RunView, args: &RunArgs, artif
         copy_tree(artifacts, folder).map_err(|error| cannot("put artifacts in", folder, &error))?;
     }
     Ok(())
+}
+
+/// How long each instance took that was really executed, and passed.
+fn executed(view: &RunView) -> impl Iterator<Item = (String, Duration)> + '_ {
+    let passed = view.steps().iter().filter(|step| matches!(step.outcome(), Some(Outcome::Succeeded { cached: false })));
+    passed.filter_map(|step| Some((step.name.to_string(), step.took()?)))
 }
 
 fn capacity(args: &RunArgs) -> Capacity {
@@ -141,8 +148,4 @@ fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn exit_of(outcome: RunOutcome) -> Exit {
-    outcome.into()
 }
