@@ -320,3 +320,133 @@ pub fn text(text: impl AsRef<OsStr>) -> Result<CString, SpawnError> {
     CString::new(text.as_bytes())
         .map_err(|_| SpawnError::Invalid(format!("`{}` contains a NUL byte", text.to_string_lossy().escape_debug())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::HostView;
+
+    fn spec() -> Spec {
+        Spec {
+            argv: vec!["true".into()],
+            env: Vec::new(),
+            cwd: "/workspace".into(),
+            view: HostView {
+                show: vec!["/home/me/.rustup".into(), "/usr".into()],
+                hide: vec!["/usr/secret".into()],
+                links: vec![("/bin".into(), "usr/bin".into())],
+                private: vec!["/run".into()],
+            },
+            overlays: vec![Overlay {
+                at: "/workspace".into(),
+                lower: vec!["/top".into(), "/base".into()],
+                upper: "/upper".into(),
+                work: "/work".into(),
+            }],
+            binds: vec![
+                Bind { from: "/scratch/cache".into(), to: "/workspace/target".into(), writable: true },
+                Bind { from: "/scratch/home".into(), to: "/home/me".into(), writable: true },
+            ],
+            network: Network::Loopback,
+            hostname: "step".into(),
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            terminal: false,
+        }
+    }
+
+    fn ops(spec: &Spec) -> Vec<Op> {
+        setup(spec, 1000, 1000).expect("the spec is valid")
+    }
+
+    fn position(ops: &[Op], what: impl Fn(&Op) -> bool) -> usize {
+        ops.iter().position(what).expect("it is in the plan")
+    }
+
+    fn mounted_at(ops: &[Op], at: &CStr) -> usize {
+        position(ops, |op| op.place().is_some_and(|place| place.path() == at))
+    }
+
+    #[test]
+    fn identity_comes_first_and_rights_go_last() {
+        let ops = ops(&spec());
+        assert_eq!(ops.first(), Some(&Op::MapIds { uid: c"1000 1000 1".into(), gid: c"1000 1000 1".into() }));
+        let tail =
+            [Op::Pivot, Op::WorkDir(c"/workspace".into()), Op::Undumpable, Op::NoNewPrivileges, Op::DropCapabilities];
+        assert!(ops.ends_with(&tail), "{ops:?}");
+        assert_eq!(command(false), [Op::Session { terminal: false }, Op::Filter, Op::Execute]);
+    }
+
+    #[test]
+    fn every_mount_lies_between_the_new_root_and_the_pivot() {
+        let ops = ops(&spec());
+        let start = position(&ops, |op| *op == Op::NewRoot);
+        let end = position(&ops, |op| *op == Op::Pivot);
+        assert!(position(&ops, |op| *op == Op::PrivateMounts) < start);
+        for (index, op) in ops.iter().enumerate() {
+            assert_eq!(op.place().is_some(), start < index && index < end, "{op:?}");
+        }
+    }
+
+    #[test]
+    fn parents_are_mounted_before_what_lies_in_them() {
+        let ops = ops(&spec());
+        for (parent, child) in [
+            (c"usr", c"usr/secret"),
+            (c"home/me", c"home/me/.rustup"),
+            (c"workspace", c"workspace/target"),
+            (c"proc", c"proc/sys"),
+        ] {
+            assert!(mounted_at(&ops, parent) < mounted_at(&ops, child), "{parent:?} before {child:?}");
+        }
+    }
+
+    #[test]
+    fn at_one_place_a_bind_covers_an_overlay_and_an_overlay_the_view() {
+        let mut spec = spec();
+        spec.view.show = vec!["/workspace".into()];
+        spec.view.hide = vec!["/workspace".into()];
+        spec.binds = vec![Bind { from: "/other".into(), to: "/workspace".into(), writable: false }];
+        let there = |op: &Op| op.place().is_some_and(|place| place.path() == c"workspace");
+        let ops: Vec<_> = ops(&spec).into_iter().filter(there).collect();
+        assert!(matches!(ops[..], [Op::Bind { .. }, Op::Hide { .. }, Op::Overlay { .. }, Op::Bind { .. }]), "{ops:?}");
+    }
+
+    #[test]
+    fn shown_is_read_only() {
+        let ops = ops(&spec());
+        let shown = ops.iter().filter(|op| matches!(op, Op::Bind { writable: false, .. })).count();
+        assert_eq!(shown, spec().view.show.len());
+    }
+
+    #[test]
+    fn a_failure_names_the_path() {
+        let ops = ops(&spec());
+        let overlay = &ops[mounted_at(&ops, c"workspace")];
+        assert_eq!(overlay.tried(PART_LOWER + 1), "open /base, a lower directory of the overlay at /workspace");
+        assert_eq!(overlay.tried(PART_UPPER), "open /upper, the upper directory of the overlay at /workspace");
+        assert_eq!(overlay.tried(PART_TARGET), "make the mount point /workspace in the sandbox");
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_do_is_refused_before_it_is_asked() {
+        let mut too_many = spec();
+        too_many.overlays[0].lower = vec!["/x".into(); LOWER_MAX + 1];
+        let mut no_lower = spec();
+        no_lower.overlays[0].lower.clear();
+        let mut long_name = spec();
+        long_name.hostname = "x".repeat(65);
+        let mut at_root = spec();
+        at_root.binds[0].to = "/".into();
+        for (spec, why) in [
+            (too_many, "has 501 lower directories, not 1 to 500"),
+            (no_lower, "has 0 lower directories, not 1 to 500"),
+            (long_name, "is longer than 64 bytes"),
+            (at_root, "nothing can be mounted at /"),
+        ] {
+            let error = setup(&spec, 0, 0).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.ends_with(why), "{error}");
+        }
+    }
+}

@@ -166,7 +166,7 @@ mod tests {
         std::fs::create_dir_all(tree.join("a/b")).expect("made");
         std::fs::write(tree.join("a/b/file"), "x").expect("made");
         std::fs::set_permissions(tree.join("a/b"), std::fs::Permissions::from_mode(0o555)).expect("set");
-        std::fs::set_permissions(tree.join("a"), std::fs::Permissions::from_mode(0)).expect("set");
+        std::fs::set_permissions(tree.join("a"), std::fs::Permissions::from_mode(0o000)).expect("set");
         remove_tree(&tree).expect("all of it is ours");
         assert!(!tree.exists());
     }

@@ -87,7 +87,7 @@ pub fn copy_mounts(dir: c_int, path: &CStr) -> Result<Fd, Errno> {
 /// Sets attributes on a mount, and with `recursive` on all below it, and makes them private. Only ever adds
 /// restrictions, so the flags that a more privileged namespace locked are never touched.
 pub fn restrict_mount(mount: c_int, set: u64, recursive: bool) -> Result<(), Errno> {
-    let attr = MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE as u64, userns: 0 };
+    let attr = MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE, userns: 0 };
     let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: `attr` is the kernel's layout and its size is passed along.
     let done =
