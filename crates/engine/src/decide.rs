@@ -19,7 +19,7 @@ use model::{
 
 use crate::run::{RunPhase, RunState};
 use crate::step::StepState;
-use crate::verdict::{Verdict, allows_failure, is_spared, verdict};
+use crate::verdict::{Verdict, allows_failure, is_spared, skip_at_halt, verdict};
 use crate::world::{AgentState, Demand, QueueKey, RunIx, World, demand, queue_key};
 use crate::{grow, retry};
 
@@ -372,7 +372,8 @@ impl<'w> Draft<'w> {
             }
             match run.step(node) {
                 Some(StepState::Waiting { .. } | StepState::Ready { attempt: AttemptNo(1), .. }) => {
-                    self.end(ix, node, Outcome::Skipped(Skip::RunFailed(failed.clone())));
+                    let skip = skip_at_halt(run, node, &failed);
+                    self.end(ix, node, Outcome::Skipped(skip));
                 }
                 Some(StepState::Running { lease, .. }) if fast => {
                     let lease = lease.clone();

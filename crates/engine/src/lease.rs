@@ -4,6 +4,7 @@
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_set;
 use alloc::sync::Arc;
+use core::cmp::Reverse;
 use core::iter::Peekable;
 
 use model::limits::{LEASE_GRACE, TIMEOUT_DEFAULT};
@@ -91,12 +92,12 @@ impl Draft<'_> {
     /// they are the ones where something was just freed.
     fn agent_for(&self, demand: Demand) -> Option<AgentId> {
         let touched = self.agents.iter().filter(|(_, agent)| agent.fits(demand));
-        if let Some((id, _)) = touched.max_by_key(|(_, agent)| agent.slots_free()) {
+        if let Some((id, _)) = touched.min_by_key(|(_, agent)| Reverse(agent.slots_free())) {
             return Some(id.clone());
         }
         let others =
             self.world.agents.iter().filter(|(id, agent)| agent.fits(demand) && !self.agents.contains_key(*id));
-        others.max_by_key(|(_, agent)| agent.slots_free()).map(|(id, _)| id.clone())
+        others.min_by_key(|(_, agent)| Reverse(agent.slots_free())).map(|(id, _)| id.clone())
     }
 
     /// Leases one instance; `false`: it could not be rendered and has ended instead.

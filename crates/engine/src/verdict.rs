@@ -102,6 +102,14 @@ pub(crate) fn is_spared(run: &RunState<'_>, node: NodeIx) -> bool {
         && run.head.phase != crate::RunPhase::Queued
 }
 
+/// Why an instance does not start although it waits for more: what it depends on failed, or else the run did.
+pub(crate) fn skip_at_halt(run: &RunState<'_>, node: NodeIx, failure: &Arc<str>) -> Skip {
+    match Seen::by(run, node).failed {
+        Some(name) => Skip::DependencyFailed(name),
+        None => Skip::RunFailed(failure.clone()),
+    }
+}
+
 /// A template use ends as its steps did: failed if one failed, skipped only if all were.
 fn of_use(seen: Seen) -> Outcome {
     match seen {

@@ -86,14 +86,20 @@ impl World {
     /// # Errors
     /// A fact that cannot happen here: the decision was made over another world.
     pub fn take(&mut self, input: &Input, decision: &Decision) -> Result<(), IllegalEvent> {
-        if let Input::AgentJoined { agent, capacity } = input {
-            self.change_agent(agent, |state| state.capacity = Some(*capacity));
+        self.heard(input);
+        decision.events.iter().try_for_each(|fact| self.fold(fact))
+    }
+
+    /// Remembers what is no fact of a run: which agents are there. For loops that fold fact by fact; call it once after
+    /// each `decide`, before or after folding, or leave both to [`World::take`].
+    pub fn heard(&mut self, input: &Input) {
+        match input {
+            Input::AgentJoined { agent, capacity } => {
+                self.change_agent(agent, |state| state.capacity = Some(*capacity));
+            }
+            Input::AgentLeft { agent } => self.change_agent(agent, |state| state.capacity = None),
+            _ => {}
         }
-        decision.events.iter().try_for_each(|fact| self.fold(fact))?;
-        if let Input::AgentLeft { agent } = input {
-            self.change_agent(agent, |state| state.capacity = None);
-        }
-        Ok(())
     }
 
     /// Takes over one fact, live and on replay alike.

@@ -1,0 +1,4 @@
+//! Scenes, policy transcripts and random simulations of the engine.
+mod scenes;
+mod simulation;
+mod transcript;
