@@ -336,11 +336,11 @@ impl Attempt<'_> {
         env.insert("HOME".into(), host.home.to_string_lossy().into_owned());
         env.insert("PACE_WORKSPACE".into(), workspace::WORKSPACE.into());
         env.insert("PACE_VALUES".into(), format!("{}/values", workspace::DESK));
-        let (caches, points, used) = workspace::mount_caches(&bench.folder, self.lease_caches(&bench.folder)?, host)?;
+        let mounted = workspace::mount_caches(&bench.folder, self.lease_caches(&bench.folder)?, host)?;
         let furniture = Furniture {
             folder: &bench.folder,
-            lowers: points.into_iter().chain(bench.lowers.iter().cloned()).collect(),
-            caches,
+            lowers: mounted.points.into_iter().chain(bench.lowers.iter().cloned()).collect(),
+            caches: mounted.overlays,
             host,
             network: workspace::refuse(self.command)?,
             argv,
@@ -349,7 +349,7 @@ impl Attempt<'_> {
         };
         let mut spec = furniture.spec()?;
         (spec.stdout, spec.stderr) = (Some(stdout), Some(stderr));
-        Ok((spec.spawn().map_err(|error| refused(&error))?, used))
+        Ok((spec.spawn().map_err(|error| refused(&error))?, mounted.used))
     }
 
     fn lease_caches(&self, folder: &Folder) -> Result<Vec<(workspace::CachePlace, CacheUse)>, Halt> {

@@ -51,18 +51,19 @@ impl Masker {
     }
 }
 
-/// The forms in which a value shows up: itself, each of its lines, quoted for JSON and for URLs, base64.
+/// The forms in which a value shows up: itself and each of its lines, as they are, quoted for JSON and for URLs, in
+/// base64.
 fn forms(value: &str) -> Vec<Vec<u8>> {
-    let mut forms: Vec<Vec<u8>> = value.lines().map(|line| line.trim().as_bytes().to_vec()).collect();
     if value.len() < MASKED_BYTES_MIN {
         return Vec::new();
     }
-    forms.push(url_encoded(value));
-    if let Ok(quoted) = serde_json::to_string(value) {
-        forms.push(quoted.trim_matches('"').as_bytes().to_vec());
+    let mut forms = Vec::new();
+    for text in value.lines().map(str::trim).chain([value]) {
+        forms.push(text.as_bytes().to_vec());
+        forms.push(url_encoded(text));
+        forms.extend(serde_json::to_string(text).ok().map(|quoted| quoted.as_bytes()[1..quoted.len() - 1].to_vec()));
+        forms.extend(base64_forms(text.as_bytes()));
     }
-    forms.extend(base64_forms(value.as_bytes()));
-    forms.extend(value.lines().filter(|line| line.len() != value.len()).flat_map(|l| base64_forms(l.as_bytes())));
     forms.retain(|form| !form.contains(&b'\n'));
     forms
 }
@@ -131,6 +132,9 @@ impl Stream {
     }
 
     fn write_until(&mut self, masker: &Masker, hold: usize, out: &mut Vec<u8>) {
+        if hold == 0 {
+            return;
+        }
         let mut from = 0;
         let mut covered = 0;
         for (start, end) in self.secrets(masker) {

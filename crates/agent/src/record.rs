@@ -49,9 +49,10 @@ impl Recorder {
 
     pub(crate) fn record(&self, entry: Entry) {
         *lock(&entry.run.unwritten) += 1;
-        // The thread lives as long as its sender.
-        if let Some(Err(lost)) = self.to.as_ref().map(|to| to.send(entry)) {
-            settle(&lost.0.run);
+        let run = entry.run.clone();
+        // The thread lives as long as its sender, unless it panicked.
+        if self.to.as_ref().is_none_or(|to| to.send(entry).is_err()) {
+            settle(&run);
         }
     }
 }

@@ -258,21 +258,25 @@ fn host_name(step: &str) -> String {
     if name.is_empty() { "step".into() } else { name.into() }
 }
 
-/// Overlays of the caches, and the folders in which they are mounted where these have to exist beforehand. Returns the
-/// workspace's own lower directory of mount points as the second.
-pub(crate) fn mount_caches(
-    folder: &Folder,
-    caches: Vec<(CachePlace, CacheUse)>,
-    host: &Host,
-) -> Result<(Vec<Overlay>, Option<PathBuf>, Vec<CacheUse>), Halt> {
-    let (mut overlays, mut points, mut used) = (Vec::new(), None, Vec::new());
+/// The caches of one attempt, ready to be mounted.
+#[derive(Debug, Default)]
+pub(crate) struct Caches {
+    pub(crate) overlays: Vec<Overlay>,
+    /// The workspace's lower directory in which the mount points exist.
+    pub(crate) points: Option<PathBuf>,
+    pub(crate) used: Vec<CacheUse>,
+}
+
+/// Makes overlays of the caches, and mount points where these have to exist beforehand.
+pub(crate) fn mount_caches(folder: &Folder, caches: Vec<(CachePlace, CacheUse)>, host: &Host) -> Result<Caches, Halt> {
+    let mut mounted = Caches::default();
     for (number, (place, cache)) in caches.into_iter().enumerate() {
         let at = match place {
             // A mount point made by the mount would stand in the upper directory and be captured.
             CachePlace::Workspace(below) => {
                 let dir = folder.0.join("points");
                 make_dirs(&dir.join(&below))?;
-                points = Some(dir);
+                mounted.points = Some(dir);
                 Path::new(WORKSPACE).join(below)
             }
             CachePlace::Home(below) => {
@@ -288,10 +292,10 @@ pub(crate) fn mount_caches(
             lower.push(empty);
         }
         let work = work_dir(&folder.0, &format!("cache-{number}-work"))?;
-        overlays.push(Overlay { at, lower, upper: cache.upper.clone(), work });
-        used.push(cache);
+        mounted.overlays.push(Overlay { at, lower, upper: cache.upper.clone(), work });
+        mounted.used.push(cache);
     }
-    Ok((overlays, points, used))
+    Ok(mounted)
 }
 
 pub(crate) fn make_dirs(path: &Path) -> Result<(), Halt> {

@@ -1,0 +1,133 @@
+//! Prints what an attempt costs beside its sandbox: time from lease to spawn, and from lease to end, for steps that do
+//! nothing, for hits, and at the top of a stack of layers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use agent::{Agent, Config, Executor, Project, Report};
+use model::{
+    AttemptNo, AttemptResult, AttemptSpec, CacheMode, CommandSpec, Fence, Network, NodeIx, Resources, RunId, RunNumber,
+    Shell, Work,
+};
+
+const ROUNDS: u32 = 100;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files: usize = std::env::args().nth(1).map_or(Ok(10), |text| text.parse())?;
+    let dir = std::env::temp_dir().join(format!("pace-prepare-{}", std::process::id()));
+    let root = dir.join("repo");
+    for number in 0..files {
+        let folder = root.join(format!("d{}", number / 100));
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join(format!("f{number}")), number.to_string())?;
+    }
+    let (to, reports) = channel();
+    let agent = Agent::start(config(&dir), to)?;
+    println!("{files} files in the repository, {ROUNDS} rounds, microseconds: min / median");
+    round(&agent, &reports, &dir, "r1", true)?;
+    round(&agent, &reports, &dir, "r2", false)?;
+    drop(agent);
+    sandbox::remove_tree(&dir)?;
+    Ok(())
+}
+
+fn config(dir: &Path) -> Config {
+    Config {
+        cache_dir: dir.join("cache"),
+        state_dir: dir.join("state"),
+        slots: 1,
+        executor: Executor::Sandbox,
+        caller_env: std::env::vars().filter(|(name, _)| ["PATH", "HOME"].contains(&name.as_str())).collect(),
+        secrets: BTreeMap::new(),
+        keep_failed: true,
+    }
+}
+
+fn round(
+    agent: &Agent,
+    reports: &Receiver<Report>,
+    dir: &Path,
+    run: &str,
+    cold: bool,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let run = RunId::new(run);
+    let root = dir.join("repo");
+    let started = Instant::now();
+    let snapshot = Arc::new(cas::Snapshot::take(&root, &dir.join("index"))?);
+    println!("  snapshot {} us", started.elapsed().as_micros());
+    let folder = |name: &str| dir.join(name).join(run.as_str());
+    let project =
+        Project { root, key: "k".into(), snapshot, log_dir: folder("log"), artifact_dir: folder("artifacts") };
+    agent.begin(&run, project);
+    let (mut prepare, mut whole) = (Vec::new(), Vec::new());
+    for number in 0..ROUNDS {
+        let needs = if number == 0 { Vec::new() } else { vec![NodeIx(number - 1)] };
+        // A chain, forty layers deep at most: deeper ones are rare.
+        let needs = if number % 40 == 0 { Vec::new() } else { needs };
+        let began = Instant::now();
+        agent.execute(Arc::new(spec(&run, number, needs)));
+        let result = finished(reports)?;
+        whole.push(began.elapsed());
+        prepare.push(result.prepare);
+    }
+    let notes = agent.end(&run);
+    show(if cold { "executed: lease to spawned" } else { "cached: lease to result" }, &mut prepare);
+    show(if cold { "executed: lease to report" } else { "cached: lease to report" }, &mut whole);
+    notes.iter().for_each(|note| println!("  note: {note}"));
+    Ok(())
+}
+
+fn spec(run: &RunId, number: u32, needs: Vec<NodeIx>) -> AttemptSpec {
+    let command = CommandSpec {
+        script: format!("echo {number} > out-{number}"),
+        shell: Shell::Sh,
+        env: BTreeMap::new(),
+        run_env: BTreeMap::new(),
+        pass_env: Vec::new(),
+        secrets: Vec::new(),
+        image: None,
+        inputs: None,
+        outputs: None,
+        network: Network::None,
+        caches: Vec::new(),
+        services: Vec::new(),
+        reports: BTreeMap::new(),
+        artifacts: Vec::new(),
+        cache: CacheMode::Auto,
+        fresh: false,
+        verify: false,
+        has_dependants: true,
+    };
+    AttemptSpec {
+        run: run.clone(),
+        number: RunNumber(1),
+        node: NodeIx(number),
+        name: format!("s{number}").into(),
+        attempt: AttemptNo(1),
+        fence: Fence(u64::from(number)),
+        needs,
+        work: Work::Command(Arc::new(command)),
+        timeout_total: Duration::from_secs(60),
+        timeout_idle: None,
+        resources: Resources::default(),
+    }
+}
+
+fn finished(reports: &Receiver<Report>) -> Result<Arc<AttemptResult>, Box<dyn std::error::Error>> {
+    loop {
+        if let Report::Finished { result, .. } = reports.recv()? {
+            if result.end != model::AttemptEnd::Succeeded {
+                return Err(format!("{result:?}").into());
+            }
+            return Ok(result);
+        }
+    }
+}
+
+fn show(what: &str, times: &mut [Duration]) {
+    times.sort();
+    println!("  {what}: {} / {}", times[0].as_micros(), times[times.len() / 2].as_micros());
+}
