@@ -11,7 +11,11 @@ use model::Digest;
 
 use crate::{StoreError, Tree};
 
+pub(crate) use capture::is_opaque;
 pub use capture::{capture, capture_diff};
+pub use restore::make_whiteout;
+#[cfg(test)]
+pub(crate) use restore::mark_opaque;
 
 /// What a step wrote, sorted by path segment by segment (a directory before what is in it).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

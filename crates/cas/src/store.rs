@@ -338,8 +338,12 @@ fn set_mtime(path: &Path, mtime_ns: i64) -> io::Result<()> {
     Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Reads to the end in blocks; `expected` is only a hint for the first one.
-fn hash_all(file: &mut File, expected: u64, mut part: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Digest> {
+/// Hashes a file to its end in blocks, handing each one on; `expected` is only a hint for their size.
+pub(crate) fn hash_all(
+    file: &mut File,
+    expected: u64,
+    mut part: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<Digest> {
     let mut block = vec![0u8; usize::try_from(expected + 1).unwrap_or(BLOCK_BYTES).clamp(512, BLOCK_BYTES)];
     let mut hash = Sha256::new();
     let mut size = 0u64;

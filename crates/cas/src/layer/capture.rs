@@ -164,7 +164,7 @@ impl<'a> Walk<'a> {
             let mode = fs::Permissions::from_mode(meta.mode() & 0o777 | 0o700);
             fs::set_permissions(from, mode).map_err(io_error("make readable", from))?;
         }
-        let opaque = self.overlay && has_xattr(from, &OPAQUE_NAMES, b"y");
+        let opaque = self.overlay && is_opaque(from);
         if self.overlay && has_xattr(from, &REDIRECT_NAMES, b"") {
             return Err(LayerError::Redirected(from.to_path_buf()));
         }
@@ -243,6 +243,11 @@ impl<'a> Walk<'a> {
             self.notes_left_out += 1;
         }
     }
+}
+
+/// Whether an overlay would show nothing of the directories below this one.
+pub(crate) fn is_opaque(dir: &Path) -> bool {
+    has_xattr(dir, &OPAQUE_NAMES, b"y")
 }
 
 fn has_xattr(path: &Path, names: &[&str], value: &[u8]) -> bool {

@@ -76,7 +76,7 @@ pub fn make_whiteout(path: &Path) -> io::Result<()> {
     Ok(mknodat(CWD, path, FileType::CharacterDevice, Mode::empty(), 0)?)
 }
 
-fn mark_opaque(dir: &Path) -> io::Result<()> {
+pub(crate) fn mark_opaque(dir: &Path) -> io::Result<()> {
     // One of the two is enough: which one counts is decided by whoever mounts.
     let [user, trusted] = OPAQUE_NAMES.map(|name| lsetxattr(dir, name, b"y", XattrFlags::empty()));
     Ok(user.or(trusted)?)
