@@ -219,7 +219,7 @@ impl Checker<'_> {
             (least, most) if least == most => format!("{least} arguments"),
             (least, most) => format!("{least} to {most} arguments"),
         };
-        let message = format!("`{}` takes {wanted}, here are {found}", form.name);
+        let message = format!("`{}` takes {wanted}, not {found}", form.name);
         let fault = Fault::new(&codes::ARGUMENTS, call.name_range.clone(), message, "");
         self.report(fault.help(format!("write `{}`", form.shape)))
     }
@@ -266,7 +266,7 @@ impl Checker<'_> {
 
     fn has(&mut self, node: &Node, call: &Call) -> Option<Typed> {
         let [of] = call.arguments.as_slice() else {
-            let message = format!("`has` takes one argument, here are {}", call.arguments.len());
+            let message = format!("`has` takes one argument, not {}", call.arguments.len());
             let fault = Fault::new(&codes::MACRO, call.name_range.clone(), message, "");
             return self.report(fault.help("write `has(steps.build.values.key)` or `has(map.key)`"));
         };
@@ -310,7 +310,7 @@ impl Checker<'_> {
         let shape = format!("write `list.{}(x, …)`", call.name);
         let [variable, body] = call.arguments.as_slice() else {
             let message = format!(
-                "`{}` takes a variable and an expression, here are {} arguments",
+                "`{}` takes a variable and an expression: two arguments, not {}",
                 call.name,
                 call.arguments.len()
             );

@@ -1,7 +1,7 @@
 //! Syntax tree to typed tree: every operator with its types, every finding with its place.
 
 use model::expr::{BinaryOp, ContextPath, Expr, ExprKind, Root, StepField, UnaryOp, Value};
-use model::limits::{EXPR_NODES_MAX, EXPR_TREE_DEPTH_MAX};
+use model::limits::{DIAGNOSTICS_MAX, EXPR_NODES_MAX, EXPR_TREE_DEPTH_MAX};
 
 use super::parser::{Node, NodeKind};
 use super::{Fault, Place, Type, Types, codes, trust};
@@ -58,6 +58,11 @@ impl Checker<'_> {
     pub(super) fn text(&self, node: &Node) -> &str {
         let text = self.source.get(node.range.clone()).unwrap_or("");
         if text.len() > 80 || text.contains('\n') { "…" } else { text }
+    }
+
+    /// The nearest name, as long as somebody will see it: among many steps the search takes its time.
+    pub(super) fn nearest<'n>(&self, written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+        if self.out.len() < DIAGNOSTICS_MAX { nearest(written, known) } else { None }
     }
 
     pub(super) fn report<T>(&mut self, fault: Fault) -> Option<T> {
@@ -154,7 +159,8 @@ impl Checker<'_> {
         };
         if !key_typed.ty.fits(&wanted) {
             let (of_type, found) = (of_typed.ty, key_typed.ty);
-            let message = format!("a {of_type} is asked with a {wanted}, this is of type {found}");
+            let message =
+                format!("{} is asked with {}, this is of type {found}", of_type.with_article(), wanted.with_article());
             return self.report(Fault::new(&codes::WRONG_TYPE, key.range.clone(), message, format!("{found} here")));
         }
         self.typed(node, ExprKind::Index(Box::new(of_typed.expr), Box::new(key_typed.expr)), ty)
@@ -229,7 +235,7 @@ impl Checker<'_> {
     }
 
     fn wants<T>(&mut self, node: &Node, found: &Type, want: &Type) -> Option<T> {
-        let message = format!("a {want} is wanted here, this is of type {found}");
+        let message = format!("{} is wanted here, this is of type {found}", want.with_article());
         let fault = Fault::new(&codes::WANTED, node.range.clone(), message, format!("{found} here"));
         let hint = match want {
             Type::Bool => self.bool_hint(node, found),
@@ -241,15 +247,25 @@ impl Checker<'_> {
         self.report(fault.help_if(hint))
     }
 
+    /// The source text of a node, fit to stand beside an operator.
+    fn operand(&self, node: &Node) -> String {
+        let text = self.text(node);
+        let whole = text.starts_with('(') && text.ends_with(')');
+        match node.kind {
+            NodeKind::Choice(..) | NodeKind::Binary(..) if !whole => format!("({text})"),
+            _ => text.to_string(),
+        }
+    }
+
     /// How to make a condition of something that is none.
     fn bool_hint(&self, node: &Node, found: &Type) -> Option<String> {
-        let text = self.text(node);
+        let (text, operand) = (self.text(node), self.operand(node));
         match (&node.kind, found) {
             (NodeKind::Literal(Value::Text(word)), _) if word == "true" || word == "false" => {
                 Some(format!("leave the quotes away: `{word}`"))
             }
-            (_, Type::String) => Some(format!("compare it with something, such as `{text} != \"\"`")),
-            (_, Type::Int) => Some(format!("compare it with something, such as `{text} != 0`")),
+            (_, Type::String) => Some(format!("compare it with something, such as `{operand} != \"\"`")),
+            (_, Type::Int) => Some(format!("compare it with something, such as `{operand} != 0`")),
             (_, Type::List(_) | Type::Map(_)) => Some(format!("ask how many there are: `size({text}) > 0`")),
             _ => None,
         }
@@ -317,7 +333,7 @@ impl Checker<'_> {
             }
         };
         if !fine {
-            let message = format!("a {l} is never in a {r}");
+            let message = format!("{} is never in {}", l.with_article(), r.with_article());
             let fault = Fault::new(&codes::DIFFERENT_TYPES, left.0.range.clone(), message, format!("{l} here"));
             return self.report(fault.also(right.0.range.clone(), format!("{r} here")));
         }
@@ -342,7 +358,7 @@ impl Checker<'_> {
             return Some(if l == r { l.clone() } else { joined(l, r) });
         }
         let sign = &self.source[at.clone()];
-        let message = format!("`{sign}` cannot take a {l} and a {r}");
+        let message = format!("`{sign}` cannot take {} and {}", l.with_article(), r.with_article());
         let hint = match (l, r) {
             (Type::String, Type::Int | Type::Double | Type::Bool | Type::Semver) if op == BinaryOp::Add => {
                 Some(format!("make it a text: `string({})`", self.text(right.0)))
@@ -362,7 +378,9 @@ impl Checker<'_> {
 
     fn different<T>(&mut self, op: BinaryOp, left: (&Node, &Typed), right: (&Node, &Typed)) -> Option<T> {
         let (l, r) = (&left.1.ty, &right.1.ty);
-        let message = format!("a {l} and a {r} cannot be compared: they are never equal");
+        let equality = matches!(op, BinaryOp::Equal | BinaryOp::NotEqual);
+        let never = if equality { "they are never equal" } else { "there is no order between them" };
+        let message = format!("{} and {} cannot be compared: {never}", l.with_article(), r.with_article());
         let hint = self.comparison_hint(op, left, right).or_else(|| self.comparison_hint(op, right, left));
         let fault = Fault::new(&codes::DIFFERENT_TYPES, right.0.range.clone(), message, format!("{r} here"))
             .also(left.0.range.clone(), format!("{l} here"));
@@ -375,12 +393,14 @@ impl Checker<'_> {
         match (&value.1.ty, &other.0.kind, &other.1.ty) {
             (Type::Bool, NodeKind::Literal(Value::Text(word)), _) if word == "true" || word == "false" => {
                 let not = if (word == "true") == (op == BinaryOp::Equal) { "" } else { "!" };
-                Some(format!("`{text}` is true or false itself: write `{not}{text}`"))
+                Some(format!("`{text}` is true or false itself: write `{not}{}`", self.operand(value.0)))
             }
             (Type::Int, NodeKind::Literal(Value::Text(number)), _) if number.parse::<i64>().is_ok() => {
                 Some(format!("leave the quotes away: `{number}`"))
             }
-            (Type::String, _, Type::Int) => Some(format!("make it a number: `int({text})`")),
+            (Type::String, _, Type::Int) if !matches!(value.0.kind, NodeKind::Literal(_)) => {
+                Some(format!("make it a number: `int({text})`"))
+            }
             (Type::Int, _, Type::Double) => Some(format!("make it a double: `double({text})`")),
             (Type::String, _, Type::Semver) => Some(format!("make it a version: `semver({text})`")),
             (_, NodeKind::Literal(Value::Null), _) => Some(match &value.1.ty {

@@ -158,7 +158,7 @@ impl Checker<'_> {
             Root::Matrix => (&codes::NO_AXIS, format!("the matrix has no axis `{name}`"), "not an axis of this step"),
             Root::Secrets => (&codes::NO_SECRET, format!("there is no secret `{name}` here"), "not in `secrets`"),
         };
-        let near = nearest(name, names.iter().copied()).map(|near| format!("there is `{near}`"));
+        let near = self.nearest(name, names.iter().copied()).map(|near| format!("there is `{near}`"));
         let fault = Fault::new(code, range.clone(), message, label);
         let fault = match (near, names.is_empty()) {
             (Some(near), _) => fault.help(near),
@@ -209,10 +209,11 @@ impl Checker<'_> {
         let written = self.step_name(chain, length);
         let scope = self.types.scope;
         let known = self.types.all_steps.iter().map(|id| id.strip_prefix(scope).unwrap_or(id));
-        let near = nearest(&written, known).map(|near| format!("there is a step `{near}`"));
-        let fault =
-            Fault::new(&codes::NO_STEP, first..last, format!("there is no step `{written}`"), "no step has this id");
-        self.report(fault.help_if(near))
+        let near = self.nearest(&written, known.clone()).map(|near| format!("there is a step `{near}`"));
+        let all = known.clone().next().map(|_| format!("there is {}", listed(known)));
+        let message = format!("there is no step `{written}`");
+        let fault = Fault::new(&codes::NO_STEP, first..last, message, "no step has this id");
+        self.report(fault.help_if(near.or(all)))
     }
 
     fn step_name(&self, chain: &Chain<'_>, length: usize) -> String {
@@ -240,7 +241,10 @@ impl Checker<'_> {
                 let help = match *field {
                     "outputs" | "output" | "value" => format!("that is `steps.{name}.values.<key>` here"),
                     "result" | "conclusion" | "status" => format!("that is `steps.{name}.outcome` here"),
-                    _ => "a step has `outcome` and `values`".to_string(),
+                    _ => match nearest(field, ["outcome", "values"]) {
+                        Some(near) => format!("there is `{near}`"),
+                        None => "a step has `outcome` and `values`".to_string(),
+                    },
                 };
                 Fault::new(&codes::STEP_FIELD, range.clone(), message, "no such field").help(help)
             }

@@ -60,6 +60,11 @@ impl Type {
         if types.all(|next| next == first) { first } else { Type::Dyn }
     }
 
+    /// The type with the article before it, for messages: `an int`.
+    pub(crate) fn with_article(&self) -> String {
+        format!("{} {self}", if *self == Type::Int { "an" } else { "a" })
+    }
+
     /// Whether a value of this type may stand where `wanted` is wanted: the same type, or one of them is not known yet.
     pub fn fits(&self, wanted: &Type) -> bool {
         match (self, wanted) {

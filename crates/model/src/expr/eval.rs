@@ -300,7 +300,7 @@ impl<'a> Evaluator<'a> {
             (Value::Map(mut entries), Value::Text(key)) => {
                 entries.remove(&key).ok_or_else(|| fail(no_key(&entries, &key)))
             }
-            (of, key) => Err(fail(format!("a {} cannot be asked for a {}", of.type_word(), key.type_word()))),
+            (of, key) => Err(fail(format!("{} cannot be asked for {}", of.a_type(), key.a_type()))),
         }
     }
 
@@ -459,7 +459,7 @@ fn order(left: &Value, right: &Value) -> Result<Option<Ordering>, String> {
         (Value::Text(left), Value::Text(right)) => Some(left.cmp(right)),
         (Value::Bool(left), Value::Bool(right)) => Some(left.cmp(right)),
         (Value::Semver(left), Value::Semver(right)) => Some(left.precedence(right)),
-        _ => return Err(format!("a {} and a {} have no order", left.type_word(), right.type_word())),
+        _ => return Err(format!("{} and {} have no order", left.a_type(), right.a_type())),
     })
 }
 

@@ -122,7 +122,7 @@ fn size(value: &Value, budget: &mut Budget) -> Result<i64, String> {
         }
         Value::List(items) => items.len(),
         Value::Map(entries) => entries.len(),
-        other => return Err(format!("a {} has no size", other.type_word())),
+        other => return Err(format!("{} has no size", other.a_type())),
     };
     Ok(i64::try_from(size).unwrap_or(i64::MAX))
 }
@@ -145,7 +145,7 @@ fn to_int(value: &Value) -> Result<i64, String> {
         Value::Float(value) if *value >= -END && *value < END => Ok(*value as i64),
         Value::Float(value) => Err(format!("{value} does not fit in 64 bits")),
         Value::Text(text) => text.parse().map_err(|_| format!("`{}` is not a whole number of 64 bits", shown(text))),
-        other => Err(format!("a {} cannot be made an int", other.type_word())),
+        other => Err(format!("{} cannot be made an int", other.a_type())),
     }
 }
 
@@ -154,7 +154,7 @@ fn to_double(value: &Value) -> Result<f64, String> {
         Value::Int(value) => Ok(*value as f64),
         Value::Float(value) => Ok(*value),
         Value::Text(text) => text.parse().map_err(|_| format!("`{}` is not a number", shown(text))),
-        other => Err(format!("a {} cannot be made a double", other.type_word())),
+        other => Err(format!("{} cannot be made a double", other.a_type())),
     }
 }
 
@@ -167,7 +167,7 @@ fn to_bool(value: &Value) -> Result<bool, String> {
             "0" | "f" | "false" | "FALSE" | "False" => Ok(false),
             _ => Err(format!("`{}` is neither `true` nor `false`", shown(text))),
         },
-        other => Err(format!("a {} cannot be made a bool", other.type_word())),
+        other => Err(format!("{} cannot be made a bool", other.a_type())),
     }
 }
 

@@ -43,6 +43,20 @@ impl Value {
         }
     }
 
+    /// Its type with the article before it, for messages.
+    pub(super) fn a_type(&self) -> &'static str {
+        match self {
+            Value::Null => "a null",
+            Value::Bool(_) => "a bool",
+            Value::Int(_) => "an int",
+            Value::Float(_) => "a double",
+            Value::Text(_) => "a string",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+            Value::Semver(_) => "a semver",
+        }
+    }
+
     fn json(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Null => f.write_str("null"),
