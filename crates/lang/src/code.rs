@@ -1,13 +1,16 @@
-//! The table of all diagnostic codes: `P00xx` text, `P01xx` shape and graph, `P02xx` expressions (in `expr::codes`).
+//! The table of all diagnostic codes: `P00xx` text, `P01xx` keys, the graph, files and templates, `P02xx` expressions.
 
 use crate::diagnostic::Code;
 
 /// Every table of codes.
-const TABLES: &[&[Code]] = &[crate::expr::CODES];
+const TABLES: &[&[Code]] =
+    &[crate::yaml::YAML, crate::keyword::codes::KEYS, crate::resolve::codes::NAMES, crate::expr::CODES];
 
 /// Every code, in order.
 pub(crate) fn all() -> impl Iterator<Item = &'static Code> {
-    TABLES.iter().flat_map(|table| table.iter())
+    let mut codes: Vec<&'static Code> = TABLES.iter().flat_map(|table| table.iter()).collect();
+    codes.sort_by_key(|code| code.code);
+    codes.into_iter()
 }
 
 /// The explanation of a code as Markdown: what it means, why it is so, an example before and after.

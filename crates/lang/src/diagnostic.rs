@@ -84,15 +84,11 @@ pub(crate) struct Code {
     pub title: &'static str,
     /// Markdown: what it means, why it is so, an example before and after.
     pub explain: &'static str,
-    /// A pipeline that has the fault. A line `# file: PATH` begins a further file.
-    pub before: &'static str,
-    /// The same pipeline without it.
-    pub after: &'static str,
 }
 
 /// Declares codes: a constant for each, and a table of all of them.
 ///
-/// Both examples are whole pipelines; a test checks that the first yields the code and the second yields nothing.
+/// Both examples are whole pipelines, where a line `# file: PATH` begins a further file; a test checks that the first yields the code and the second yields nothing.
 macro_rules! codes {
     ($(#[$doc:meta])* $table:ident: $($name:ident = $code:literal, $title:literal, $why:literal, $before:literal => $after:literal;)+) => {
         $(
@@ -104,8 +100,6 @@ macro_rules! codes {
                     "# ", $code, ": ", $title, "\n\n", $why,
                     "\n\nBefore:\n\n```yaml\n", $before, "```\n\nAfter:\n\n```yaml\n", $after, "```\n"
                 ),
-                before: $before,
-                after: $after,
             };
         )+
         $(#[$doc])*

@@ -61,14 +61,15 @@ impl SpanMap {
                 walk.s = 1;
                 walk.flow(style, source.len().saturating_sub(1));
             }
-            Style::Literal | Style::Folded => walk.block(style),
+            Style::Literal | Style::Folded => {
+                // The parser's span begins behind the first line's indent, and behind blank lines before it.
+                let start = block_start(file_text, whole.start as usize, text);
+                walk.source = &file_text[start..whole.end as usize];
+                walk.base = start as u32;
+                walk.block(style);
+            }
         }
         SpanMap { whole, pieces: walk.pieces }
-    }
-
-    /// The span of the whole scalar.
-    pub(crate) fn whole(&self) -> Span {
-        self.whole
     }
 
     /// The span of a range of the decoded text.
@@ -82,6 +83,18 @@ impl SpanMap {
             _ if !self.pieces.is_empty() && range.start >= self.text_end() => self.end(),
             _ => self.whole,
         }
+    }
+
+    /// The map of the text that begins at `offset` of this one's.
+    pub(crate) fn from(&self, offset: usize) -> Self {
+        let cut = u32::try_from(offset).unwrap_or(u32::MAX);
+        let pieces = self.pieces.iter().filter(|piece| piece.text.1 > cut).map(|piece| {
+            let one_to_one = piece.text.1 - piece.text.0 == piece.file.1 - piece.file.0;
+            let inside = cut.saturating_sub(piece.text.0);
+            let file_start = if one_to_one { piece.file.0 + inside } else { piece.file.0 };
+            Piece { text: (piece.text.0.saturating_sub(cut), piece.text.1 - cut), file: (file_start, piece.file.1) }
+        });
+        SpanMap { whole: self.whole, pieces: pieces.collect() }
     }
 
     /// The empty span behind the last mapped byte: where something is missing at the end.
@@ -165,10 +178,9 @@ impl Walk<'_> {
         }
     }
 
-    /// Literal and folded scalars: a header line, then lines with a common indent.
+    /// Literal and folded scalars: lines with a common indent.
     fn block(&mut self, style: Style) {
-        self.s = self.source.find('\n').map_or(self.source.len(), |at| at + 1);
-        let indent = block_indent(&self.source[self.s..], self.text);
+        let indent = block_indent(self.source, self.text);
         self.skip_indent(indent);
         while self.s < self.source.len() && self.t < self.text.len() {
             let break_length = break_length(&self.source[self.s..]);
@@ -244,6 +256,16 @@ fn line_breaks(text: &str) -> usize {
     text.bytes().filter(|byte| *byte == b'\n').count()
 }
 
+/// The start of a block scalar's first line, given a place on its first filled line.
+fn block_start(file_text: &str, from: usize, text: &str) -> usize {
+    let blank = text.bytes().take_while(|byte| *byte == b'\n').count();
+    let mut start = file_text[..from].rfind('\n').map_or(0, |at| at + 1);
+    for _ in 0..blank {
+        start = file_text[..start.saturating_sub(1)].rfind('\n').map_or(0, |at| at + 1);
+    }
+    start
+}
+
 /// The indent of a block scalar: of its first line with something on it, less the spaces the text begins with there.
 fn block_indent(body: &str, text: &str) -> usize {
     let spaces = |line: &str| line.bytes().take_while(|byte| *byte == b' ').count();
@@ -280,7 +302,10 @@ mod tests {
     use super::*;
 
     fn shown(file: &str, style: Style, text: &str, part: &str) -> String {
-        let whole = Span { file: 0, start: 0, end: file.len() as u32 };
+        let header =
+            if matches!(style, Style::Literal | Style::Folded) { file.find('\n').expect("header") + 1 } else { 0 };
+        let first = header + file[header..].len() - file[header..].trim_start().len();
+        let whole = Span { file: 0, start: if header > 0 { first as u32 } else { 0 }, end: file.len() as u32 };
         let map = SpanMap::of_scalar(file, whole, style, text);
         let at = text.find(part).expect("part is in the text");
         let span = map.span(at..at + part.len());
@@ -302,6 +327,7 @@ mod tests {
         assert_eq!(shown("|-\r\n  one\r\n  two", Style::Literal, "one\ntwo", "two"), "two");
         assert_eq!(shown(">\n  one\n  two\n\n  three\n", Style::Folded, "one two\nthree\n", "two"), "two");
         assert_eq!(shown(">\n  one\n  two\n\n  three\n", Style::Folded, "one two\nthree\n", "three"), "three");
+        assert_eq!(shown("|\n\n  a\n  b\n", Style::Literal, "\na\nb\n", "b"), "b");
         assert_eq!(shown(">\n  one\n    deep\n  three\n", Style::Folded, "one\n  deep\nthree\n", "three"), "three");
     }
 
