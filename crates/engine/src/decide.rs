@@ -4,6 +4,7 @@
 //! is made, so that one input may go a long way (a failure skips a hundred steps, ends the run and starts the next) and
 //! every fact is complete.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -46,7 +47,8 @@ pub fn decide(world: &World, input: &Input, now: Timestamp) -> Decision {
 pub(crate) struct Draft<'w> {
     pub(crate) world: &'w World,
     pub(crate) now: Timestamp,
-    pub(crate) runs: BTreeMap<RunIx, RunState<'w>>,
+    /// Boxed, because a map reserves room for eleven at once, and most decisions touch one.
+    pub(crate) runs: BTreeMap<RunIx, Box<RunState<'w>>>,
     pub(crate) agents: BTreeMap<AgentId, AgentState>,
     pub(crate) next_fence: u64,
     /// Instances that became ready in this decision.
@@ -84,7 +86,7 @@ impl<'w> Draft<'w> {
             return self.because(Some(id), None, "the plan points outside of itself: refused".to_string());
         };
         let ix = self.world.next_run;
-        self.runs.insert(ix, run);
+        self.runs.insert(ix, Box::new(run));
         let event = RunEvent::Requested { plan: plan.clone() };
         self.decision.events.push(Fact { at: self.now, run: id.clone(), event });
         if self.group_is_free(ix) {
@@ -518,7 +520,7 @@ impl<'w> Draft<'w> {
 
     pub(crate) fn run(&self, ix: RunIx) -> Option<&RunState<'w>> {
         // A run of the world is a `RunState<'static>`, which is one of any shorter life as well.
-        self.runs.get(&ix).or_else(|| self.world.runs.get(&ix))
+        self.runs.get(&ix).map(Box::as_ref).or_else(|| self.world.runs.get(&ix))
     }
 
     /// Makes a fact and applies it; `false`: it cannot happen, which is a fault of this module and shows in the reasons.
@@ -527,7 +529,7 @@ impl<'w> Draft<'w> {
         let run = match self.runs.entry(ix) {
             alloc::collections::btree_map::Entry::Occupied(run) => run.into_mut(),
             alloc::collections::btree_map::Entry::Vacant(place) => match world.runs.get(&ix) {
-                Some(run) => place.insert(run.over()),
+                Some(run) => place.insert(Box::new(run.over())),
                 None => return false,
             },
         };

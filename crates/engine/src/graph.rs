@@ -1,6 +1,8 @@
 //! What a plan is looked up by: derived from it, so it is never stored.
 
+use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -14,19 +16,22 @@ pub(crate) struct Graph {
     by_one: BTreeMap<NodeIx, Vec<NodeIx>>,
     /// Steps by who made them and id.
     ids: BTreeMap<(Option<NodeIx>, StepId), GroupIx>,
+    /// Variables that every command of the run gets.
+    pub(crate) run_env: BTreeMap<String, String>,
 }
 
 impl Graph {
     /// `None` if the plan points outside of itself.
     pub(crate) fn new(plan: Arc<Plan>) -> Option<Graph> {
-        let mut graph = Graph { plan: plan.clone(), by_one: BTreeMap::new(), ids: BTreeMap::new() };
+        let mut graph =
+            Graph { plan: plan.clone(), by_one: BTreeMap::new(), ids: BTreeMap::new(), run_env: run_env(&plan) };
         sound(&plan).then(|| graph.index(0)).map(|()| graph)
     }
 
     /// The graph of a plan that grew.
     pub(crate) fn grown(&self, plan: Plan) -> Graph {
         let before = self.plan.groups.len();
-        let mut graph = Graph { plan: Arc::new(plan), by_one: self.by_one.clone(), ids: self.ids.clone() };
+        let mut graph = Graph { plan: Arc::new(plan), ..self.clone() };
         graph.index(before);
         graph
     }
@@ -87,6 +92,19 @@ impl Graph {
         });
         direct || group.made_by.is_some_and(|maker| self.has_dependants(self.group(maker)))
     }
+}
+
+fn run_env(plan: &Plan) -> BTreeMap<String, String> {
+    let context = &plan.context;
+    let git = &context.trigger.git;
+    BTreeMap::from([
+        ("PACE_BRANCH".to_owned(), git.branch.clone()),
+        ("PACE_COMMIT".to_owned(), git.commit.clone()),
+        ("PACE_EVENT".to_owned(), plan.event().word().to_owned()),
+        ("PACE_RUN_ID".to_owned(), context.run.as_str().to_owned()),
+        ("PACE_RUN_NUMBER".to_owned(), context.number.0.to_string()),
+        ("PACE_TAG".to_owned(), git.tag.clone()),
+    ])
 }
 
 fn sound(plan: &Plan) -> bool {

@@ -1,7 +1,7 @@
 //! Growing a plan: the instances of more steps, at the start of a run and when an `expand` step made some.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -217,10 +217,4 @@ fn skip_by_condition(plan: &mut Plan, first: usize) {
 pub(crate) fn depth(plan: &Plan, node: NodeIx) -> usize {
     let maker = |node: &NodeIx| plan.groups[plan.nodes[node.at()].group.at()].made_by;
     core::iter::successors(maker(&node), maker).count()
-}
-
-/// A step's id, shown to people.
-#[allow(dead_code, reason = "used by tests of several modules")]
-pub(crate) fn names(plan: &Plan) -> Vec<String> {
-    plan.nodes.iter().map(|node| node.name.to_string()).collect()
 }

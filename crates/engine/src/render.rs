@@ -1,7 +1,7 @@
 //! An attempt, with every expression rendered: executing it leaves no choice open.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use model::expr::{EvalError, Scope, Template, render};
 use model::limits::TIMEOUT_DEFAULT;
 use model::{
-    ArtifactSpec, AttemptNo, AttemptSpec, CacheSpec, Cause, CmdStep, CommandSpec, Fence, NodeIx, Plan, StepKind, Work,
+    ArtifactSpec, AttemptNo, AttemptSpec, CacheSpec, Cause, CmdStep, CommandSpec, Fence, Need, NodeIx, Plan, StepKind,
+    Work,
 };
 
 use crate::run::RunState;
@@ -61,7 +62,7 @@ fn command(run: &RunState<'_>, node: NodeIx, attempt: AttemptNo, cmd: &CmdStep) 
         script,
         shell: cmd.shell.clone(),
         env: command_env(plan, node, env, cmd_env),
-        run_env: run_env(plan, attempt),
+        run_env: run_env(run, attempt),
         pass_env: cmd.pass_env.clone(),
         secrets: cmd.secrets.clone(),
         image,
@@ -121,7 +122,7 @@ fn command_env(
     env.extend(cmd_env);
     env.insert("CI".to_owned(), "true".to_owned());
     env.insert("PACE".to_owned(), "true".to_owned());
-    env.insert("PACE_STEP".to_owned(), plan.step(node).id.to_string());
+    env.insert("PACE_STEP".to_owned(), plan.step(node).id.as_str().to_owned());
     if let Some((index, total)) = plan.nodes[node.at()].shard {
         env.insert("PACE_SHARD_INDEX".to_owned(), index.to_string());
         env.insert("PACE_SHARD_TOTAL".to_owned(), total.to_string());
@@ -129,19 +130,11 @@ fn command_env(
     env
 }
 
-/// What the command gets and its key does not know.
-fn run_env(plan: &Plan, attempt: AttemptNo) -> BTreeMap<String, String> {
-    let context = &plan.context;
-    let git = &context.trigger.git;
-    BTreeMap::from([
-        ("PACE_ATTEMPT".to_owned(), attempt.to_string()),
-        ("PACE_BRANCH".to_owned(), git.branch.clone()),
-        ("PACE_COMMIT".to_owned(), git.commit.clone()),
-        ("PACE_EVENT".to_owned(), plan.event().word().to_owned()),
-        ("PACE_RUN_ID".to_owned(), context.run.as_str().to_owned()),
-        ("PACE_RUN_NUMBER".to_owned(), context.number.0.to_string()),
-        ("PACE_TAG".to_owned(), git.tag.clone()),
-    ])
+/// What the command gets and its key does not know. All but the attempt is the same for the whole run.
+fn run_env(run: &RunState<'_>, attempt: AttemptNo) -> BTreeMap<String, String> {
+    let mut env = run.head.graph.run_env.clone();
+    env.insert("PACE_ATTEMPT".to_owned(), attempt.0.to_string());
+    env
 }
 
 /// Whose layers an instance sees: those it needs that ended well. What a template use or an `expand` step stands for is
@@ -149,30 +142,26 @@ fn run_env(plan: &Plan, attempt: AttemptNo) -> BTreeMap<String, String> {
 fn layers(run: &RunState<'_>, node: NodeIx) -> Vec<NodeIx> {
     let mut found = Vec::new();
     let mut asked = alloc::vec![node];
-    let mut seen = alloc::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     while let Some(asker) = asked.pop() {
-        if !seen.insert(asker) {
-            continue;
-        }
         let maker = run.head.graph.group(asker).made_by.filter(|_| run.plan().nodes[asker.at()].needs.is_empty());
-        asked.extend(maker.filter(|_| asker == node || is_inner(run, asker)));
-        for needed in run.plan().needed_nodes(asker) {
-            match run.definition(needed).kind {
-                StepKind::Cmd(_) if has_layer(run, needed) => found.push(needed),
-                StepKind::Group => asked.push(needed),
-                StepKind::Expand(_) => expanded_layers(run, needed, &mut found),
-                StepKind::Cmd(_) | StepKind::Approve(_) => {}
+        asked.extend(maker.filter(|maker| seen.insert(*maker)));
+        let mut take = |needed: NodeIx| match run.definition(needed).kind {
+            StepKind::Cmd(_) if has_layer(run, needed) => found.push(needed),
+            StepKind::Group if seen.insert(needed) => asked.push(needed),
+            StepKind::Expand(_) => expanded_layers(run, needed, &mut found),
+            StepKind::Cmd(_) | StepKind::Group | StepKind::Approve(_) => {}
+        };
+        for need in run.plan().nodes[asker.at()].needs.iter() {
+            match *need {
+                Need::All(group) => run.plan().instances(group).for_each(&mut take),
+                Need::One(node) => take(node),
             }
         }
     }
     found.sort_unstable();
     found.dedup();
     found
-}
-
-/// A nested `expand` instance or template use, reached on the way: its makers are asked on.
-fn is_inner(run: &RunState<'_>, node: NodeIx) -> bool {
-    !matches!(run.definition(node).kind, StepKind::Cmd(_))
 }
 
 fn expanded_layers(run: &RunState<'_>, maker: NodeIx, found: &mut Vec<NodeIx>) {
