@@ -95,6 +95,12 @@ pub(super) fn method_hint(name: &str) -> Option<String> {
     FORMS.iter().find(|form| form.name == name).map(|form| format!("that is a function: `{}`", form.shape))
 }
 
+/// Every function and macro.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    FORMS.iter().map(|form| form.name).chain(MACROS.map(|(name, _)| name)).chain(["has"])
+}
+
 impl Slot {
     fn takes(self, ty: &Type) -> bool {
         let one_of = |types: &[Type]| types.iter().any(|wanted| ty.fits(wanted));

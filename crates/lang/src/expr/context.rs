@@ -37,6 +37,12 @@ const FIELDS: [(Root, &str, Type); 13] = [
     (Root::Run, "number", Type::Int),
 ];
 
+/// Every fixed field of a context.
+#[cfg(test)]
+pub(super) fn field_names() -> impl Iterator<Item = &'static str> {
+    FIELDS.iter().map(|(_, name, _)| *name)
+}
+
 /// `root.a.b`, `root["a"].b`: a name and what follows it by literal names.
 struct Chain<'n> {
     root: &'n str,

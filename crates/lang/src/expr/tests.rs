@@ -118,6 +118,40 @@ fn every_code_of_expressions_has_a_line_in_the_table_of_errors() {
     }
 }
 
+/// Lines of the guide's blocks of this kind.
+fn guide(kind: &str) -> Vec<&'static str> {
+    let mut inside = false;
+    let lines = include_str!("../../../../docs/expressions.md").lines();
+    lines
+        .filter(|line| {
+            let fence = line.starts_with("```");
+            inside = if fence { *line == format!("```{kind}") } else { inside };
+            inside && !fence
+        })
+        .collect()
+}
+
+#[test]
+fn every_line_of_the_guide_is_true() {
+    let lines = guide("cel");
+    assert!(lines.len() > 40, "{} lines", lines.len());
+    for line in lines {
+        let (source, wanted) = line.split_once(" → ").unwrap_or_else(|| panic!("no → in {line}"));
+        assert_eq!(value(source), wanted, "{source}");
+    }
+}
+
+#[test]
+fn the_guide_tells_the_bounds_and_the_names_that_hold() {
+    use model::limits::{EXPR_BYTES_MAX, EXPR_COST_MAX, EXPR_TEXT_BYTES_MAX};
+    let guide = include_str!("../../../../docs/expressions.md");
+    let bounds = [EXPR_BYTES_MAX, EXPR_DEPTH_MAX, EXPR_TREE_DEPTH_MAX, EXPR_COST_MAX as usize, EXPR_TEXT_BYTES_MAX];
+    assert_eq!(bounds, [4096, 32, 200, 100_000, 1 << 20], "then the guide and the text of P0206 need new numbers");
+    for name in super::call::names().chain(super::context::field_names()) {
+        assert!(guide.contains(name), "{name} is missing in the guide");
+    }
+}
+
 #[test]
 fn texts_with_expressions_are_filled_in() {
     let cases = [

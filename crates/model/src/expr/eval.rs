@@ -515,3 +515,77 @@ fn arithmetic(op: BinaryOp, left: &Value, right: &Value) -> Result<Value, String
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::boxed::Box;
+
+    use super::*;
+
+    fn with_scope<T>(ask: impl FnOnce(&Scope<'_>) -> T) -> T {
+        let (values, texts) = (BTreeMap::new(), BTreeMap::new());
+        ask(&Scope {
+            trigger: &Trigger::default(),
+            run_id: "",
+            run_number: u64::MAX,
+            params: &values,
+            env: &texts,
+            matrix: &values,
+            hashes: &BTreeMap::new(),
+            caller_env: &texts,
+            steps: &|_| None,
+        })
+    }
+
+    fn expr(kind: ExprKind) -> Expr {
+        Expr { span: Span::default(), kind }
+    }
+
+    #[test]
+    fn a_tree_that_nobody_checked_is_an_error_and_not_a_panic() {
+        let text = || Box::new(expr(ExprKind::Literal(Value::Text("x".into()))));
+        let path = |root| expr(ExprKind::Context(ContextPath::Of(root, "nothing".into())));
+        let wrong = [
+            expr(ExprKind::Local("x".into())),
+            expr(ExprKind::Field(text(), "x".into())),
+            expr(ExprKind::Index(text(), text())),
+            expr(ExprKind::Unary(UnaryOp::Not, text())),
+            expr(ExprKind::Binary(BinaryOp::Multiply, text(), text())),
+            expr(ExprKind::Binary(BinaryOp::And, text(), text())),
+            expr(ExprKind::Binary(BinaryOp::In, text(), text())),
+            expr(ExprKind::Choice(text(), text(), text())),
+            expr(ExprKind::Call(super::super::Function::Replace, Vec::new())),
+            expr(ExprKind::Call(super::super::Function::Hash, Vec::new())),
+            expr(ExprKind::Macro(Macro::All, text(), "x".into(), text())),
+            expr(ExprKind::Context(ContextPath::Step(crate::StepId::new("a"), StepField::Outcome))),
+            path(Root::Git),
+            path(Root::Params),
+            path(Root::Env),
+            path(Root::Matrix),
+        ];
+        for tree in wrong {
+            let error = with_scope(|scope| evaluate(&tree, scope)).expect_err("it has no value");
+            assert!(!error.message.is_empty(), "{tree:?}");
+        }
+    }
+
+    #[test]
+    fn a_tree_deeper_than_the_bound_is_refused() {
+        let negated = |n| {
+            (0..n).fold(expr(ExprKind::Literal(Value::Bool(true))), |of, _| {
+                expr(ExprKind::Unary(UnaryOp::Not, Box::new(of)))
+            })
+        };
+        assert_eq!(
+            with_scope(|s| evaluate_bool(&negated(EXPR_TREE_DEPTH_MAX - 1), s)),
+            Ok(EXPR_TREE_DEPTH_MAX % 2 == 1)
+        );
+        assert!(with_scope(|s| evaluate_bool(&negated(EXPR_TREE_DEPTH_MAX), s)).is_err());
+    }
+
+    #[test]
+    fn a_number_too_large_for_an_int_is_the_largest() {
+        let number = expr(ExprKind::Context(ContextPath::Of(Root::Run, "number".into())));
+        assert_eq!(with_scope(|scope| evaluate(&number, scope)), Ok(Value::Int(i64::MAX)));
+    }
+}
