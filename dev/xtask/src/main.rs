@@ -1,1 +1,56 @@
-fn main() {}
+//! `cargo run -p xtask -- tidy | generate`: holds the repository to what its documents say.
+
+mod crates;
+mod docs;
+mod generated;
+mod repository;
+mod rules;
+mod text;
+
+use std::process::ExitCode;
+
+use repository::{Problem, Repository};
+
+const USAGE: &str = "usage: cargo run -p xtask -- COMMAND
+  tidy       say what in the repository does not keep its rules
+  generate   write docs/reference from the code";
+
+fn main() -> ExitCode {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let done = match command.as_str() {
+        "tidy" => Repository::open().map(|repository| tidy(&repository)),
+        "generate" => Repository::open().and_then(|repository| generated::write(&repository)).map(|()| Vec::new()),
+        _ => Err(USAGE.to_string()),
+    };
+    match done {
+        Ok(problems) if problems.is_empty() => ExitCode::SUCCESS,
+        Ok(problems) => {
+            problems.iter().for_each(|problem| println!("{problem}"));
+            println!("{} problems", problems.len());
+            ExitCode::FAILURE
+        }
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Everything that does not keep the rules, in the order of the checks.
+fn tidy(repository: &Repository) -> Vec<Problem> {
+    let checks: [fn(&Repository) -> Vec<Problem>; 5] =
+        [rules::check, crates::check, text::check, generated::check, docs::check];
+    checks.iter().flat_map(|check| check(repository)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repository_keeps_its_rules() {
+        let repository = Repository::open().expect("the workspace is readable");
+        let problems: Vec<String> = tidy(&repository).iter().map(Problem::to_string).collect();
+        assert!(problems.is_empty(), "{} problems\n{}", problems.len(), problems.join("\n"));
+    }
+}
