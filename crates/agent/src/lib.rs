@@ -27,7 +27,7 @@ mod testing;
 mod values;
 mod workspace;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -67,7 +67,12 @@ pub struct Agent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Foresight {
     /// It would be taken from the cache.
-    Cached(CachedFrom),
+    Cached {
+        /// The execution its result comes from.
+        from: CachedFrom,
+        /// What that execution handed on.
+        values: BTreeMap<String, String>,
+    },
     /// It would be executed. Why, as a clause: `its inputs changed`, `cache: never`.
     Executes(String),
     /// That depends on what a step before it writes: this one.
@@ -330,7 +335,7 @@ impl Shared {
                     .filter(|record| hit::adopt(self, &run, spec, &inputs, &action, record).is_some());
                 if let Some(record) = known {
                     let from = CachedFrom { run: record.run, number: record.number, took: record.took };
-                    return Ok(Foresight::Cached(from));
+                    return Ok(Foresight::Cached { from, values: record.values });
                 }
                 match self.actions.last(&run.project.key, &spec.name) {
                     Some(last) if last == action.digest => "its result is not in the cache any more",
