@@ -141,6 +141,35 @@ fn every_line_of_the_guide_is_true() {
     }
 }
 
+fn load(pipeline: &str) -> (Option<model::Pipeline>, crate::Report) {
+    crate::load("paceline.yaml", pipeline.as_bytes(), &mut |_| Err(crate::ReadError::NotFound))
+}
+
+#[test]
+fn every_pipeline_of_the_guide_is_clean() {
+    let lines = guide("yaml").join("\n");
+    let pipelines: Vec<String> = lines.split("name: ").skip(1).map(|rest| format!("name: {rest}\n")).collect();
+    assert_eq!(pipelines.len(), 2);
+    for pipeline in pipelines {
+        let (_, report) = load(&pipeline);
+        assert!(report.diagnostics().is_empty(), "{}", report.render(false, 100));
+    }
+}
+
+#[test]
+fn a_branch_name_reaches_a_script_through_its_environment_only() {
+    let pipeline = "name: x\nsteps:\n  - id: a\n    cmd: echo \"${{ git.branch }} ${{ git.short_sha }}\"\n";
+    let (pipeline, _) = load(pipeline);
+    let model::StepKind::Cmd(cmd) = &pipeline.expect("clean").steps[0].kind else { panic!("a cmd") };
+    let sample = Sample::new();
+    let script = render(&cmd.cmd, &sample.scope()).expect("renders");
+    assert!(!script.contains("release/1.2") && script.contains("0123456"), "{script}");
+    let handed: Vec<_> = cmd.cmd_env.values().map(|value| render(value, &sample.scope())).collect();
+    assert_eq!(handed, [Ok("release/1.2".to_string())]);
+    let (_, report) = load("name: x\nsteps:\n  - id: a\n    cmd: echo '${{ git.branch }}'\n");
+    assert!(report.has_errors());
+}
+
 #[test]
 fn the_guide_tells_the_bounds_and_the_names_that_hold() {
     use model::limits::{EXPR_BYTES_MAX, EXPR_COST_MAX, EXPR_TEXT_BYTES_MAX};
