@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::HostView;
 
@@ -123,6 +124,41 @@ pub fn detect(env: &BTreeMap<String, String>) -> Detected {
     search.registries();
     search.path();
     search.finish()
+}
+
+/// Folders that hold configuration for root's eyes beside what every tool reads.
+const CONFIGURATION: [&str; 2] = ["/etc", "/usr/local/etc"];
+/// Entries looked at; beyond that, whole folders are kept back.
+const CONFIGURATION_ENTRIES_MAX: usize = 50_000;
+
+/// What of the host's configuration an ordinary user may not read. A step started by root runs as root without
+/// capabilities and could read what belongs to root; with this hidden it sees what anybody may. Looked up once.
+pub(crate) fn kept_from_others() -> &'static [PathBuf] {
+    static KEPT: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    KEPT.get_or_init(|| unreadable_by_others(CONFIGURATION.map(PathBuf::from).to_vec()))
+}
+
+fn unreadable_by_others(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    let mut kept = Vec::new();
+    let mut left = CONFIGURATION_ENTRIES_MAX;
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
+        for entry in entries {
+            let Ok(meta) = entry.metadata() else { continue };
+            let needed = if meta.is_dir() { 0o005 } else { 0o004 };
+            left = left.saturating_sub(1);
+            if meta.is_symlink() {
+                continue;
+            }
+            if meta.mode() & needed != needed || (left == 0 && meta.is_dir()) {
+                kept.push(entry.path());
+            } else if meta.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    kept
 }
 
 struct Search<'a> {
@@ -419,6 +455,22 @@ mod tests {
         assert_eq!(detected.env.get("PYENV_ROOT"), None);
         assert_eq!(home.shown(), ["elsewhere/rust"]);
         assert!(detected.markers.contains(&PathBuf::from(place).join("settings.toml")));
+    }
+
+    #[test]
+    fn what_others_may_not_read_is_found_with_its_folder() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = Home::new(&[]).with("open/hba.conf", "").with("open/public", "").with("closed/key", "");
+        let set = |path: &str, mode| {
+            fs::set_permissions(home.dir.path().join(path), fs::Permissions::from_mode(mode)).expect("it is ours");
+        };
+        set("open", 0o755);
+        set("open/public", 0o644);
+        set("open/hba.conf", 0o640);
+        set("closed", 0o750);
+        let mut kept = unreadable_by_others(vec![home.dir.path().to_owned()]);
+        kept.sort();
+        assert_eq!(kept, ["closed", "open/hba.conf"].map(|path| home.dir.path().join(path)));
     }
 
     #[test]

@@ -72,8 +72,9 @@ impl Spec {
     pub fn spawn(self) -> Result<Child, SpawnError> {
         // SAFETY: both always succeed.
         let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        let kept = if uid == 0 { host_view::kept_from_others() } else { &[] };
         let launch = Launch {
-            setup: plan::setup(&self, uid, gid)?,
+            setup: plan::setup(&self, uid, gid, kept)?,
             command: plan::command(self.terminal),
             program: Program::new(&self.argv, &self.env)?,
             filter: Some(Filter::usual()),
@@ -84,7 +85,8 @@ impl Spec {
     }
 }
 
-/// What of the host's file system is shown, read-only.
+/// What of the host's file system is shown, read-only. When the caller is root, what other users may not read of `/etc` is
+/// hidden too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostView {
     /// Directories and files shown at their own places: `/usr`, `/etc`, toolchains.

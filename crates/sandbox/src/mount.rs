@@ -161,8 +161,8 @@ fn existing(root: c_int, place: &Place) -> Result<Option<Fd>, Errno> {
 
 /// `pivot_root(".", ".")` stacks the old root on the new one, where `umount` finds it first; see pivot_root(2).
 fn pivot(root: c_int) -> Result<(), Errno> {
-    sys::unlink(root, MASK_DIR, libc::AT_REMOVEDIR)?;
-    sys::unlink(root, MASK_FILE, 0)?;
+    unless_busy(sys::unlink(root, MASK_DIR, libc::AT_REMOVEDIR))?;
+    unless_busy(sys::unlink(root, MASK_FILE, 0))?;
     sys::change_dir_to(root)?;
     sys::pivot_root_here()?;
     sys::detach_here()?;
@@ -176,6 +176,11 @@ enum Kind {
     File,
 }
 const DIR: Kind = Kind::Dir(0o755);
+
+/// A place that was hidden twice, by two names, is a mount on the cover itself. Then the empty cover stays.
+fn unless_busy(result: Result<(), Errno>) -> Result<(), Errno> {
+    if result == Err(libc::EBUSY) { Ok(()) } else { result }
+}
 
 /// Opens the place of a mount, and makes it when it is missing. Links are followed as the sandbox's processes will follow
 /// them, so none leads to the host.

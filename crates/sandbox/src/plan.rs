@@ -1,8 +1,9 @@
 //! A [`Spec`] as a list of operations: decided here, done by `inside` between `clone` and `exec`.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use crate::{Bind, Network, Overlay, SpawnError, Spec};
 
@@ -104,8 +105,8 @@ const PROC_FROZEN: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 const PROC_HIDDEN: [&str; 9] =
     ["acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"];
 
-/// What process 1 of the sandbox does before it starts the command.
-pub fn setup(spec: &Spec, uid: u32, gid: u32) -> Result<Vec<Op>, SpawnError> {
+/// What process 1 of the sandbox does before it starts the command. `kept` is hidden where it would be shown.
+pub fn setup(spec: &Spec, uid: u32, gid: u32, kept: &[PathBuf]) -> Result<Vec<Op>, SpawnError> {
     if spec.hostname.len() > 64 {
         return Err(SpawnError::Invalid(format!("the host name `{}` is longer than 64 bytes", spec.hostname)));
     }
@@ -114,7 +115,7 @@ pub fn setup(spec: &Spec, uid: u32, gid: u32) -> Result<Vec<Op>, SpawnError> {
         ops.push(Op::Loopback);
     }
     ops.extend([Op::Hostname(text(&spec.hostname)?), Op::PrivateMounts, Op::NewRoot]);
-    ops.extend(parents_first(mounts(spec)?));
+    ops.extend(parents_first(mounts(spec, kept)?));
     ops.extend([Op::Pivot, Op::WorkDir(absolute(&spec.cwd)?)]);
     ops.extend([Op::Undumpable, Op::NoNewPrivileges, Op::DropCapabilities]);
     Ok(ops)
@@ -136,7 +137,7 @@ pub fn command_bare() -> Vec<Op> {
 }
 
 /// Everything mounted, in the order in which the later covers the earlier at one place.
-fn mounts(spec: &Spec) -> Result<Vec<Op>, SpawnError> {
+fn mounts(spec: &Spec, kept: &[PathBuf]) -> Result<Vec<Op>, SpawnError> {
     let mut ops = vec![
         Op::Private { at: place("tmp")?, mode: 0o1777 },
         Op::Private { at: place("dev/shm")?, mode: 0o1777 },
@@ -164,7 +165,9 @@ fn mounts(spec: &Spec) -> Result<Vec<Op>, SpawnError> {
     for (at, to) in &spec.view.links {
         ops.push(Op::Link { at: inside(at)?, to: text(to.as_os_str())? });
     }
-    for path in &spec.view.hide {
+    let shown = |path: &&PathBuf| spec.view.show.iter().any(|dir| path.starts_with(dir) && *path != dir);
+    let hide: BTreeSet<&PathBuf> = spec.view.hide.iter().chain(kept.iter().filter(shown)).collect();
+    for path in hide {
         ops.push(Op::Hide { at: inside(path)? });
     }
     for overlay in &spec.overlays {
@@ -357,7 +360,7 @@ mod tests {
     }
 
     fn ops(spec: &Spec) -> Vec<Op> {
-        setup(spec, 1000, 1000).expect("the spec is valid")
+        setup(spec, 1000, 1000, &["/usr/kept".into(), "/not/shown".into()]).expect("the spec is valid")
     }
 
     fn position(ops: &[Op], what: impl Fn(&Op) -> bool) -> usize {
@@ -414,6 +417,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_from_others_is_hidden_where_it_would_show() {
+        let hidden = |op: Op| if let Op::Hide { at } = op { Some(at.path().to_owned()) } else { None };
+        let hidden: Vec<_> = ops(&spec()).into_iter().filter_map(hidden).collect();
+        assert!(hidden.contains(&c"usr/kept".to_owned()) && !hidden.contains(&c"not/shown".to_owned()), "{hidden:?}");
+    }
+
+    #[test]
     fn shown_is_read_only() {
         let ops = ops(&spec());
         let shown = ops.iter().filter(|op| matches!(op, Op::Bind { writable: false, .. })).count();
@@ -445,7 +455,7 @@ mod tests {
             (long_name, "is longer than 64 bytes"),
             (at_root, "nothing can be mounted at /"),
         ] {
-            let error = setup(&spec, 0, 0).err().map(|error| error.to_string()).unwrap_or_default();
+            let error = setup(&spec, 0, 0, &[]).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.ends_with(why), "{error}");
         }
     }

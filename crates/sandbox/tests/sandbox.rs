@@ -102,6 +102,13 @@ fn secrets_of_the_host_and_of_process_1_cannot_be_read() {
 }
 
 #[test]
+fn configuration_for_roots_eyes_cannot_be_read() {
+    needs_sandbox!();
+    let ended = Scene::new().runs("find /etc -type f ! -perm -004 -exec cat {} + 2>/dev/null; true");
+    assert_eq!(ended.output, "");
+}
+
+#[test]
 fn hidden_paths_are_empty_or_unreadable() {
     needs_sandbox!();
     let scene = Scene::new();
@@ -110,7 +117,9 @@ fn hidden_paths_are_empty_or_unreadable() {
     let token = scene.file("tools/token", "x");
     let mut step = scene.step(&format!("cd {}; echo bin/* secrets/*; cat token", scene.path("tools").display()));
     step.view.show.push(scene.path("tools"));
-    step.view.hide.extend([scene.path("tools/secrets"), token, scene.path("tools/not-there")]);
+    symlink("secrets", scene.path("tools/same-secrets")).expect("made");
+    let hidden = ["tools/secrets", "tools/same-secrets", "tools/not-there"].map(|name| scene.path(name));
+    step.view.hide.extend([token.clone(), token].into_iter().chain(hidden));
     let output = run(step).output;
     assert!(output.starts_with("bin/tool secrets/*\n") && output.ends_with("Permission denied\n"), "{output}");
 }
@@ -290,6 +299,13 @@ fn mounting_namespaces_and_tracing_are_refused() {
     needs_sandbox!();
     let output = run(helper("forbidden")).output;
     assert!(output.contains("SAYS all refused"), "{output}");
+}
+
+#[test]
+fn a_sandbox_in_a_sandbox_is_refused_and_says_by_what() {
+    needs_sandbox!();
+    let output = run(helper("nested")).output;
+    assert!(output.contains("SAYS cannot make a sandbox: a system call filter around us forbids it"), "{output}");
 }
 
 // How it ends.
@@ -529,14 +545,25 @@ fn a_host_is_probed_without_a_trace() {
 
 // Helpers: this very binary, in another process.
 
+struct Supervisor(std::process::Child);
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        // It may be dead already, which is what most tests want.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn killed_supervisor(what: &str, time: &str) {
-    let mut supervisor = helper_outside(&format!("{what} {time}"));
-    let mut supervisor = supervisor.stdout(Stdio::piped()).spawn().expect("it can be started");
-    read_until(supervisor.stdout.as_mut().expect("is a pipe"), "SAYS started");
-    assert!(processes_with(&format!("sleep {time}")) > 0, "the step runs");
-    supervisor.kill().expect("it is ours");
-    supervisor.wait().expect("nobody else waits");
-    eventually("the step is gone", || processes_with(&format!("sleep {time}")) == 0);
+    let command = format!("sleep {time}");
+    let child = helper_outside(&format!("{what} {time}")).stdout(Stdio::piped()).spawn();
+    let mut supervisor = Supervisor(child.expect("it can be started"));
+    read_until(supervisor.0.stdout.as_mut().expect("is a pipe"), "SAYS started");
+    // The kernel lets us go on before the new program has its command line.
+    eventually("the step runs", || processes_with(&command) > 0);
+    drop(supervisor);
+    eventually("the step is gone", || processes_with(&command) == 0);
 }
 
 #[test]
@@ -545,6 +572,7 @@ fn the_other_side() {
     match what.split(' ').collect::<Vec<_>>()[..] {
         ["loopback"] => talk_to_myself(),
         ["forbidden"] => try_what_is_forbidden(),
+        ["nested"] => println!("SAYS {}", bare(&["true"]).spawn().expect_err("is refused")),
         ["many"] => start_many(),
         ["supervise", "sandbox", time] => supervise(bare(&["sleep", time]).spawn().expect("it starts")),
         ["supervise", "process", time] => supervise(unsandboxed(&format!("sleep {time} & sleep {time}; true")).0),
