@@ -180,7 +180,10 @@ pub fn again_as(uid: u32, except: &[&str]) {
     use std::os::unix::process::CommandExt;
     let dir = tempfile::tempdir().expect("the temporary folder is writable");
     let exe = dir.path().join("tests");
-    fs::copy(std::env::current_exe().expect("we run"), &exe).expect("copied");
+    // Another process copies: a descriptor for writing that a concurrent start inherits for a moment would keep the copy
+    // from being executed.
+    let copied = Command::new("cp").arg(std::env::current_exe().expect("we run")).arg(&exe).status();
+    assert!(copied.is_ok_and(|status| status.success()), "copied");
     let home = dir.path().join("home");
     fs::create_dir(&home).expect("made");
     std::os::unix::fs::chown(&home, Some(uid), Some(uid)).expect("we are root");
