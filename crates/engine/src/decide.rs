@@ -5,10 +5,11 @@
 //! every fact is complete.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use model::limits::EXPANSION_DEPTH_MAX;
 use model::units::show_duration;
@@ -52,7 +53,7 @@ pub(crate) struct Draft<'w> {
     pub(crate) agents: BTreeMap<AgentId, AgentState>,
     pub(crate) next_fence: u64,
     /// Instances that became ready in this decision.
-    pub(crate) fresh: BTreeMap<Demand, BTreeSet<QueueKey>>,
+    pub(crate) fresh: BinaryHeap<Reverse<(QueueKey, Demand)>>,
     pub(crate) decision: Decision,
     /// Instances whose needs have all ended.
     freed: VecDeque<(RunIx, NodeIx)>,
@@ -68,7 +69,7 @@ impl<'w> Draft<'w> {
             runs: BTreeMap::new(),
             agents: BTreeMap::new(),
             next_fence: world.next_fence,
-            fresh: BTreeMap::new(),
+            fresh: BinaryHeap::new(),
             decision: Decision::default(),
             freed: VecDeque::new(),
             halted: Vec::new(),
@@ -355,7 +356,7 @@ impl<'w> Draft<'w> {
             && let Some(run) = self.run(ix)
         {
             let (demand, key) = (demand(run, node), queue_key(run, ix, node));
-            self.fresh.entry(demand).or_default().insert(key);
+            self.fresh.push(Reverse((key, demand)));
         }
     }
 

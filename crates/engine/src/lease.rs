@@ -1,9 +1,9 @@
 //! Handing ready instances to agents: the longest way to the end first, then the order of the file, as far as slots, CPUs
 //! and memory go.
 
-use alloc::collections::BTreeMap;
-use alloc::collections::btree_set;
+use alloc::collections::{BTreeSet, btree_set};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::iter::Peekable;
 
@@ -15,9 +15,9 @@ use crate::render;
 use crate::step::StepState;
 use crate::world::{Demand, QueueKey, RunIx};
 
-/// Heads of the queues, one for each distinct demand. A demand that no agent can take now is closed: leases only take
-/// more away, so that nothing changes about it within one decision.
-type Queues<'w> = BTreeMap<Demand, Peekable<btree_set::Iter<'w, QueueKey>>>;
+/// Heads of the world's queues, one for each distinct demand. A demand that no agent can take now is closed: leases only
+/// take more away, so that nothing changes about it within one decision.
+type Queues<'w> = Vec<(Demand, Peekable<btree_set::Iter<'w, QueueKey>>)>;
 
 impl Draft<'_> {
     /// Leases until nothing that is ready fits anywhere.
@@ -29,16 +29,14 @@ impl Draft<'_> {
         let world = self.world;
         let mut queues: Queues<'_> =
             world.ready.iter().map(|(demand, queue)| (*demand, queue.iter().peekable())).collect();
+        let mut closed = BTreeSet::new();
         while free > 0 {
-            let Some((demand, ix, node)) = self.first(&mut queues) else { return };
+            let Some((demand, ix, node)) = self.first(&mut queues, &closed) else { return };
             match self.agent_for(demand) {
-                Some(agent) => {
-                    self.fresh_taken(demand, ix, node);
-                    free -= u64::from(self.lease(ix, node, agent, demand));
-                }
+                Some(agent) => free -= u64::from(self.lease(ix, node, agent, demand)),
                 None => {
-                    queues.remove(&demand);
-                    self.fresh.remove(&demand);
+                    queues.retain(|(other, _)| *other != demand);
+                    closed.insert(demand);
                 }
             }
         }
@@ -52,8 +50,14 @@ impl Draft<'_> {
     }
 
     /// The first instance of all queues that is still ready, of the world or of this decision.
-    fn first(&mut self, queues: &mut Queues<'_>) -> Option<(Demand, RunIx, NodeIx)> {
-        let mut best: Option<(QueueKey, Demand)> = None;
+    fn first(&mut self, queues: &mut Queues<'_>, closed: &BTreeSet<Demand>) -> Option<(Demand, RunIx, NodeIx)> {
+        while let Some(Reverse(((_, ix, node), demand))) = self.fresh.peek() {
+            if self.is_ready(*ix, *node) && !closed.contains(demand) {
+                break;
+            }
+            self.fresh.pop();
+        }
+        let mut best = self.fresh.peek().map(|Reverse(first)| *first);
         for (demand, queue) in queues.iter_mut() {
             while let Some((_, ix, node)) = queue.peek().copied() {
                 if self.is_ready(*ix, *node) {
@@ -65,27 +69,11 @@ impl Draft<'_> {
                 best = best.into_iter().chain([(**key, *demand)]).min();
             }
         }
-        let is_ready = |(_, ix, node): &&QueueKey| self.is_ready(*ix, *node);
-        for (demand, queue) in &self.fresh {
-            if let Some(key) = queue.iter().find(is_ready) {
-                best = best.into_iter().chain([(*key, *demand)]).min();
-            }
-        }
         best.map(|((_, ix, node), demand)| (demand, ix, node))
     }
 
     fn is_ready(&self, ix: RunIx, node: NodeIx) -> bool {
         matches!(self.run(ix).and_then(|run| run.step(node)), Some(StepState::Ready { .. }))
-    }
-
-    fn fresh_taken(&mut self, demand: Demand, ix: RunIx, node: NodeIx) {
-        let key = self.run(ix).map(|run| crate::world::queue_key(run, ix, node));
-        if let (Some(queue), Some(key)) = (self.fresh.get_mut(&demand), key) {
-            queue.remove(&key);
-            if queue.is_empty() {
-                self.fresh.remove(&demand);
-            }
-        }
     }
 
     /// The agent with the most free slots that has room. Those that this decision touched come first: in a full house

@@ -162,6 +162,16 @@ pub fn pipeline(steps: impl IntoIterator<Item = StepBuilder>) -> Pipeline {
     }
 }
 
+/// The pipeline that a text says.
+///
+/// # Panics
+/// With the whole report, if there is an error in it.
+#[track_caller]
+pub fn text(yaml: &str) -> Pipeline {
+    let (pipeline, report) = lang::load("paceline.yaml", yaml.as_bytes(), &mut |_| Err(lang::ReadError::NotFound));
+    pipeline.unwrap_or_else(|| panic!("{}", report.render(false, 100)))
+}
+
 /// A run with nothing known about it.
 pub fn context(run: RunId, number: u64) -> RunContext {
     RunContext {

@@ -79,6 +79,12 @@ impl World {
         self.give(Input::AgentLeft { agent: agent.into() });
     }
 
+    /// Asks for a run of the pipeline that a text says.
+    #[track_caller]
+    pub fn push(&mut self, yaml: &str) -> RunId {
+        self.runs(&crate::text(yaml))
+    }
+
     /// Asks for a run, named `r1` and so on by its number.
     pub fn runs(&mut self, pipeline: &Pipeline) -> RunId {
         self.runs_with(pipeline, |_| {})
@@ -147,6 +153,16 @@ impl World {
         self.answers(step, read);
         let (run, node, fence, _) = self.files.pop().expect("the engine asks for the file to be read as steps");
         self.give(Input::Expanded { run, node, fence, steps: steps.map_err(Into::into) });
+    }
+
+    /// An `expand` step's file says this text, which is read the way `pace` reads it.
+    pub fn expands_to(&mut self, step: &str, yaml: &str) {
+        let spec = self.spec(step);
+        let plan = self.engine.run(&spec.run).expect("it runs").plan().clone();
+        let outer = lang::Outer::of_plan(&plan);
+        let (steps, report) = lang::load_expansion("more.yaml", yaml.as_bytes(), &plan.step(spec.node).id, 0, &outer);
+        let report = report.render(false, 100);
+        self.expands(step, steps.ok_or(report.as_str()));
     }
 
     /// Somebody cancels the newest run.

@@ -1,4 +1,5 @@
 //! Scenes, policy transcripts and random simulations of the engine.
 mod scenes;
 mod simulation;
+mod text;
 mod transcript;
