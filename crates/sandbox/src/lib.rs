@@ -146,6 +146,7 @@ pub enum Exit {
 pub struct Usage {
     /// User and system time of all reaped descendants.
     pub cpu: Duration,
-    /// Peak resident bytes of the largest of them.
+    /// Peak resident bytes of the largest of them. Never less than what the caller itself had in memory at the start: the
+    /// kernel counts the copy that a process is before it executes its program.
     pub memory_peak: u64,
 }
