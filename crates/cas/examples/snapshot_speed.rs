@@ -43,7 +43,12 @@ fn trees(snapshot: &Snapshot) -> Result<(), Box<dyn Error>> {
     let entries = snapshot.tree.entries();
     let build = median(
         (0..ROUNDS)
-            .map(|_| timed(|| Tree::from_entries(entries.clone()).map(|t| t.digest())))
+            .map(|_| {
+                timed(|| {
+                    Tree::from_entries(entries.iter().map(|(path, entry)| (path.as_str(), entry.clone())))
+                        .map(|t| t.digest())
+                })
+            })
             .collect::<Result<_, _>>()?,
     );
     println!("tree of {FILES} files, with digest {:8.2} ms", ms(build));

@@ -157,7 +157,8 @@ fn put_one(store: &Store, actions: &ActionStore, scratch: &Path, seed: u64, n: u
     let bytes = format!("{seed} {n} ").repeat(1 << (n % 16));
     let file = scratch.join(n.to_string());
     fs::write(&file, &bytes).expect("scratch file");
-    let digest = if n % 2 == 0 { store.put_file(&file, n % 4 == 0)? } else { store.put(bytes.as_bytes())? };
+    let digest =
+        if n.is_multiple_of(2) { store.put_file(&file, n.is_multiple_of(4))? } else { store.put(bytes.as_bytes())? };
     let kind = LayerKind::File { digest, executable: false, mtime_ns: 0 };
     let layer = Layer { entries: vec![LayerEntry { path: "out".into(), kind }] };
     let record = ActionRecord {
