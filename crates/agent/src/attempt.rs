@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::pipe;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use sandbox::{Child, SpawnError, Usage};
 
 use crate::action::{Action, Surroundings, interpreter};
 use crate::config::Executor;
-use crate::halt::{Halt, io, trouble};
+use crate::halt::{Halt, trouble};
 use crate::keep::{self, Kept, Workspace};
 use crate::log::{self, Log, Logged};
 use crate::mask::{MASKED_BYTES_MIN, Masker};
@@ -22,11 +23,12 @@ use crate::plain;
 use crate::record::{Entry, Fresh};
 use crate::regular::read_regular;
 use crate::report::Feed;
+use crate::room::Room;
 use crate::run::{Done, Inputs, Place, Run, lock};
 use crate::shell;
 use crate::supervise::{Stopper, supervise};
 use crate::values;
-use crate::workspace::{self, CacheUse, Folder, Furniture};
+use crate::workspace::{self, CacheUse, Furniture};
 use crate::{Shared, hit};
 
 /// How often layers of one attempt's stack may turn out to be damaged before the store is given up.
@@ -301,24 +303,21 @@ impl Attempt<'_> {
 
     /// Prepares the attempt's folder with all that the executor needs.
     fn furnish(&self, inputs: &Inputs) -> Result<Bench, Halt> {
-        let folder = Folder::make(self.run, self.spec)?;
-        let script = folder.desk().join("script");
-        std::fs::write(&script, &self.command.script).map_err(io("write", &script))?;
-        let values = folder.values();
-        std::fs::write(&values, "").map_err(io("write", &values))?;
+        let room = Room::take(self.run, self.agent.made.fetch_add(1, Ordering::Relaxed))?;
+        room.lay_desk(&self.command.script)?;
         let lowers = match self.agent.config.executor {
             Executor::Sandbox => {
                 let layers = workspace::layer_dirs(inputs, |done| hit::directory(self.agent, self.run, done))?;
-                let mut lowers: Vec<PathBuf> = workspace::beside_inputs(&folder, inputs)?.into_iter().collect();
+                let mut lowers: Vec<PathBuf> = workspace::beside_inputs(&room, inputs)?.into_iter().collect();
                 lowers.extend(workspace::lowers(self.run, inputs, layers)?);
                 lowers
             }
             Executor::Process => {
-                plain::lay_out(self.run, &self.agent.store, inputs, &folder.upper())?;
+                plain::lay_out(self.run, &self.agent.store, inputs, &room.upper)?;
                 Vec::new()
             }
         };
-        Ok(Bench { folder, lowers })
+        Ok(Bench { room, lowers })
     }
 
     fn spawn(&self, bench: &Bench, output: std::io::PipeWriter) -> Result<(Child, Vec<CacheUse>), Halt> {
@@ -328,17 +327,16 @@ impl Attempt<'_> {
         let mut env = workspace::environment(self.command, host, &self.given.passed, &self.given.secrets);
         let mut argv = interpreter(&self.command.shell);
         if self.agent.config.executor == Executor::Process {
-            let child =
-                plain::spawn(&bench.folder, host, argv, env, stdout, stderr).map_err(|error| refused(&error))?;
+            let child = plain::spawn(&bench.room, host, argv, env, stdout, stderr).map_err(|error| refused(&error))?;
             return Ok((child, Vec::new()));
         }
         argv.push(format!("{}/script", workspace::DESK));
         env.insert("HOME".into(), host.home.to_string_lossy().into_owned());
         env.insert("PACE_WORKSPACE".into(), workspace::WORKSPACE.into());
         env.insert("PACE_VALUES".into(), format!("{}/values", workspace::DESK));
-        let mounted = workspace::mount_caches(&bench.folder, self.lease_caches(&bench.folder)?, host)?;
+        let mounted = workspace::mount_caches(&bench.room, self.lease_caches(&bench.room)?, host)?;
         let furniture = Furniture {
-            folder: &bench.folder,
+            room: &bench.room,
             lowers: mounted.points.into_iter().chain(bench.lowers.iter().cloned()).collect(),
             caches: mounted.overlays,
             host,
@@ -352,12 +350,12 @@ impl Attempt<'_> {
         Ok((spec.spawn().map_err(|error| refused(&error))?, mounted.used))
     }
 
-    fn lease_caches(&self, folder: &Folder) -> Result<Vec<(workspace::CachePlace, CacheUse)>, Halt> {
+    fn lease_caches(&self, room: &Room) -> Result<Vec<(workspace::CachePlace, CacheUse)>, Halt> {
         let mut caches = Vec::new();
         for (number, cache) in self.command.caches.iter().enumerate() {
             let place = workspace::cache_place(cache, &self.agent.host().home)?;
             let lease = self.agent.named.open(&cache.key, &cache.fallback)?;
-            let upper = folder.0.join(format!("cache-{number}"));
+            let upper = room.path.join(format!("cache-{number}"));
             workspace::make_dirs(&upper)?;
             caches.push((place, CacheUse { lease, upper, key: cache.key.clone() }));
         }
@@ -372,7 +370,7 @@ impl Attempt<'_> {
         ran: Ran,
     ) -> Result<AttemptResult, Halt> {
         let masker = &self.given.masker;
-        let kept = values::read(&ran.bench.folder.values(), masker)
+        let kept = values::read(&ran.bench.room.values(), masker)
             .map_err(Halt::from)
             .and_then(|values| Ok((values, self.keep(inputs, &ran)?)))
             .and_then(|(values, kept)| {
@@ -401,12 +399,13 @@ impl Attempt<'_> {
             notes,
             ..AttemptResult::ended(AttemptEnd::Succeeded)
         };
-        self.remember(inputs, action, kept, ran.bench.folder.upper());
+        self.remember(inputs, action, kept, ran.bench.room.upper.clone());
         if self.command.cache == CacheMode::Auto && ran.logged.trouble.is_none() {
             result.notes.extend(self.flaky(self.agent.actions.outcomes(&action.digest), true));
             self.record(action, Some(self.fresh(&result, inputs.base.clone())));
         }
         result.notes.extend(ran.logged.trouble);
+        ran.bench.room.give_back(self.run, &self.agent.host().home_points);
         Ok(result)
     }
 
@@ -422,7 +421,7 @@ impl Attempt<'_> {
         ran: &Ran,
         globs: Option<&model::GlobList>,
     ) -> Result<cas::Captured, cas::LayerError> {
-        let upper = ran.bench.folder.upper();
+        let upper = ran.bench.room.upper.clone();
         match self.agent.config.executor {
             Executor::Sandbox => cas::capture(&upper, globs, &self.agent.store),
             // A plain directory is the whole workspace, and no lower directory for anybody.
@@ -511,8 +510,11 @@ impl Attempt<'_> {
         {
             notes.extend(self.flaky(outcomes, false));
         }
-        if matches!(end, AttemptEnd::Failed(_)) && self.agent.config.executor == Executor::Sandbox {
-            notes.extend(shell::keep_later(self, inputs, &ran.bench.folder).err());
+        let keeps = self.agent.config.keep_failed && self.agent.config.executor == Executor::Sandbox;
+        if keeps && matches!(end, AttemptEnd::Failed(_)) {
+            notes.extend(shell::keep_later(self, inputs, &ran.bench.room).err());
+        } else {
+            ran.bench.room.give_back(self.run, &self.agent.host().home_points);
         }
         AttemptResult {
             prepare: ran.prepare,
@@ -562,7 +564,7 @@ pub(crate) fn compose(agent: &Shared, command: &CommandSpec, given: &Given, tree
 /// What an attempt is executed on.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    pub(crate) folder: Folder,
+    pub(crate) room: Room,
     pub(crate) lowers: Vec<PathBuf>,
 }
 

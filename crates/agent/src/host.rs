@@ -1,12 +1,12 @@
 //! What the agent's host is for every attempt: found out once, while the first run is still being planned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use sandbox::HostView;
 
 use crate::config::Config;
-use crate::platform;
+use crate::{platform, room};
 
 /// Where a home is when the caller has none.
 const HOME_DEFAULT: &str = "/home/pace";
@@ -18,6 +18,8 @@ pub(crate) struct Host {
     /// `PATH` and the toolchains' own variables.
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) home: PathBuf,
+    /// Paths below the home where the view mounts something, with the directories on the way.
+    pub(crate) home_points: BTreeSet<PathBuf>,
     pub(crate) fingerprint: String,
 }
 
@@ -32,7 +34,11 @@ impl Host {
             &found.markers,
             &config.cache_dir.join("platform"),
         );
-        Host { view: found.view, env: found.env, home: home.unwrap_or_else(|| HOME_DEFAULT.into()), fingerprint }
+        let home = home.unwrap_or_else(|| HOME_DEFAULT.into());
+        let links = found.view.links.iter().map(|(link, _)| link);
+        let mounts = found.view.show.iter().chain(&found.view.hide).chain(&found.view.private).chain(links);
+        let home_points = room::mount_points(&home, mounts);
+        Host { view: found.view, env: found.env, home, home_points, fingerprint }
     }
 }
 

@@ -18,6 +18,7 @@ mod platform;
 mod record;
 mod regular;
 mod report;
+mod room;
 mod run;
 mod secret;
 mod shell;

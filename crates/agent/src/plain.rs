@@ -13,8 +13,8 @@ use sandbox::{Child, SpawnError};
 
 use crate::halt::{Halt, io};
 use crate::host::Host;
+use crate::room::Room;
 use crate::run::{Inputs, Run};
-use crate::workspace::Folder;
 
 /// Copies what the step sees into `dir`. Never hard links: nothing keeps the step from writing through them.
 pub(crate) fn lay_out(run: &Run, store: &Store, inputs: &Inputs, dir: &Path) -> Result<(), Halt> {
@@ -65,7 +65,7 @@ fn set_time(path: &Path, modified: SystemTime) -> Result<(), Halt> {
 
 /// Starts the script in the copy. `HOME` is the caller's: without a sandbox there is no other place for its tools.
 pub(crate) fn spawn(
-    folder: &Folder,
+    room: &Room,
     host: &Host,
     mut argv: Vec<String>,
     mut env: BTreeMap<String, String>,
@@ -73,15 +73,15 @@ pub(crate) fn spawn(
     stderr: OwnedFd,
 ) -> Result<Child, SpawnError> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    argv.push(text(&folder.desk().join("script")));
+    argv.push(text(&room.script()));
     env.insert("HOME".into(), text(&host.home));
-    env.insert("TMPDIR".into(), text(&folder.home()));
-    env.insert("PACE_WORKSPACE".into(), text(&folder.upper()));
-    env.insert("PACE_VALUES".into(), text(&folder.values()));
+    env.insert("TMPDIR".into(), text(&room.home()));
+    env.insert("PACE_WORKSPACE".into(), text(&room.upper));
+    env.insert("PACE_VALUES".into(), text(&room.values()));
     sandbox::process::spawn(
         argv.into_iter().map(OsString::from).collect(),
         env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
-        folder.upper(),
+        room.upper.clone(),
         None,
         Some(stdout),
         Some(stderr),

@@ -9,6 +9,7 @@ use cas::{Layer, LayerKind, Tree};
 use model::{AttemptSpec, Cause, GlobList, LayerRef, NodeIx, RunId, Work};
 
 use crate::config::Project;
+use crate::room::Room;
 
 /// A lock whose holder panicked still guards whole values here: every change is one assignment.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -25,6 +26,8 @@ pub(crate) struct Run {
     /// Why nothing of it can be executed.
     pub(crate) unusable: Option<String>,
     done: Mutex<HashMap<NodeIx, Arc<Done>>>,
+    /// Folders that the next attempt may take.
+    pub(crate) rooms: Mutex<Vec<Room>>,
     /// Filtered trees and the hiding layers that belong to them: instances of a matrix share both.
     filtered: Mutex<HashMap<(model::Digest, GlobList), Tree>>,
     pub(crate) hides: Mutex<HashMap<model::Digest, PathBuf>>,
@@ -94,6 +97,7 @@ impl Run {
             scratch,
             unusable,
             done: Mutex::default(),
+            rooms: Mutex::default(),
             filtered: Mutex::default(),
             hides: Mutex::default(),
             remade: AtomicBool::new(false),

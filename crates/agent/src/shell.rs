@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use cas::Layer;
@@ -14,8 +15,9 @@ use crate::attempt::{Attempt, Given};
 use crate::config::{AgentError, Executor};
 use crate::halt::Halt;
 use crate::regular::read_regular;
+use crate::room::Room;
 use crate::run::{Inputs, Run, lock};
-use crate::workspace::{self, Folder, Furniture};
+use crate::workspace::{self, Furniture};
 use crate::{KEPT_RUNS_MAX, Shared, hit};
 
 /// The description of a kept sandbox; layers and hidden paths are most of it.
@@ -34,6 +36,8 @@ pub struct Shell {
 #[derive(Debug, Serialize, Deserialize)]
 struct KeptSandbox {
     step: String,
+    /// Name of its upper directory in the kept folder.
+    upper: String,
     root: PathBuf,
     /// Layers in the store, topmost first: hash and size of the manifest.
     layers: Vec<(String, u64)>,
@@ -48,13 +52,11 @@ struct KeptSandbox {
 ///
 /// # Errors
 /// A sentence for the notes: it cannot be kept.
-pub(crate) fn keep_later(at: &Attempt<'_>, inputs: &Inputs, folder: &Folder) -> Result<(), String> {
-    if !at.agent.config.keep_failed {
-        return Ok(());
-    }
+pub(crate) fn keep_later(at: &Attempt<'_>, inputs: &Inputs, room: &Room) -> Result<(), String> {
     let layers = inputs.stack.iter().rev().filter_map(|done| done.manifest);
     let kept = KeptSandbox {
         step: at.spec.name.to_string(),
+        upper: room.upper.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         root: at.run.project.root.clone(),
         layers: layers.map(|manifest| (manifest.digest.hex(), manifest.digest.size)).collect(),
         hidden: workspace::hidden(at.run, &inputs.base),
@@ -64,9 +66,9 @@ pub(crate) fn keep_later(at: &Attempt<'_>, inputs: &Inputs, folder: &Folder) -> 
         caches: !at.command.caches.is_empty(),
     };
     let text = serde_json::to_vec(&kept).map_err(|error| error.to_string());
-    text.and_then(|text| fs::write(folder.0.join("kept.json"), text).map_err(|error| error.to_string()))
+    text.and_then(|text| fs::write(room.path.join("kept.json"), text).map_err(|error| error.to_string()))
         .map_err(|error| format!("the sandbox of the failed step cannot be kept for `pace shell`: {error}"))?;
-    lock(&at.run.failed).insert(at.spec.node, folder.0.clone());
+    lock(&at.run.failed).insert(at.spec.node, room.path.clone());
     Ok(())
 }
 
@@ -111,23 +113,26 @@ pub(crate) fn open_kept(agent: &Shared, run: &RunId, step: &str) -> Result<Shell
     let found = folders.flatten().find_map(|entry| {
         let bytes = read_regular(&entry.path().join("kept.json"), KEPT_BYTES_MAX).ok()?;
         let kept: KeptSandbox = serde_json::from_slice(&bytes).ok()?;
-        (kept.step == step).then(|| (Folder(entry.path()), kept))
+        (kept.step == step).then(|| (Room::at(entry.path(), &kept.upper), kept))
     });
-    let (folder, kept) = found.ok_or_else(not_kept)?;
-    reopen(agent, &folder, kept).map_err(|halt| sentence(&halt))
+    let (room, kept) = found.ok_or_else(not_kept)?;
+    reopen(agent, &room, kept).map_err(|halt| sentence(&halt))
 }
 
-fn reopen(agent: &Shared, folder: &Folder, kept: KeptSandbox) -> Result<Shell, Halt> {
-    let mut lowers: Vec<PathBuf> = ["points", "beside"].map(|name| folder.0.join(name)).into();
+fn reopen(agent: &Shared, room: &Room, kept: KeptSandbox) -> Result<Shell, Halt> {
+    // The mark of the volatile mount, with which the kernel would refuse it.
+    let mark = room.work.join("work");
+    sandbox::remove_tree(&mark).map_err(crate::halt::io("remove", &mark))?;
+    let mut lowers: Vec<PathBuf> = ["points", "beside"].map(|name| room.path.join(name)).into();
     lowers.retain(|path| path.is_dir());
     for (number, (hash, size)) in kept.layers.iter().enumerate() {
-        let dir = folder.0.join(format!("layer-{number}"));
+        let dir = room.path.join(format!("layer-{number}"));
         if !dir.is_dir() {
             restore(agent, hash, *size, &dir)?;
         }
         lowers.push(dir);
     }
-    let hide = folder.0.join("hide");
+    let hide = room.path.join("hide");
     workspace::white_out(&hide, &kept.hidden, Some(&kept.root))?;
     lowers.extend([hide, kept.root]);
     let mut env = kept.env;
@@ -137,7 +142,7 @@ fn reopen(agent: &Shared, folder: &Folder, kept: KeptSandbox) -> Result<Shell, H
     if kept.caches {
         notes.push("named caches are empty here".into());
     }
-    furnish(agent, folder, lowers, env, kept.network, &kept.step, notes)
+    furnish(agent, room, lowers, env, kept.network, &kept.step, notes)
 }
 
 fn restore(agent: &Shared, hash: &str, size: u64, dir: &Path) -> Result<(), Halt> {
@@ -166,20 +171,19 @@ pub(crate) fn open_new(agent: &Shared, run: &Arc<Run>, spec: &Arc<AttemptSpec>) 
         let given = Given::to(command, agent)?;
         let inputs = run.inputs(spec)?;
         let layers = workspace::layer_dirs(&inputs, |done| hit::directory(agent, run, done))?;
-        let folder = Folder::make(run, spec)?;
-        let script = folder.desk().join("script");
-        fs::write(&script, &command.script).map_err(crate::halt::io("write", &script))?;
-        let mut lowers: Vec<PathBuf> = workspace::beside_inputs(&folder, &inputs)?.into_iter().collect();
+        let room = Room::take(run, agent.made.fetch_add(1, Ordering::Relaxed))?;
+        room.lay_desk(&command.script)?;
+        let mut lowers: Vec<PathBuf> = workspace::beside_inputs(&room, &inputs)?.into_iter().collect();
         lowers.extend(workspace::lowers(run, &inputs, layers)?);
         let env = workspace::environment(command, agent.host(), &given.passed, &given.secrets);
-        furnish(agent, &folder, lowers, env, network, &spec.name, Vec::new())
+        furnish(agent, &room, lowers, env, network, &spec.name, Vec::new())
     };
     open().map_err(|halt| sentence(&halt))
 }
 
 fn furnish(
     agent: &Shared,
-    folder: &Folder,
+    room: &Room,
     lowers: Vec<PathBuf>,
     mut env: BTreeMap<String, String>,
     network: bool,
@@ -193,7 +197,7 @@ fn furnish(
     env.extend(agent.config.caller_env.get("TERM").map(|term| ("TERM".into(), term.clone())));
     let bash = ["/bin/bash", "/usr/bin/bash"].iter().any(|path| Path::new(path).exists());
     let furniture = Furniture {
-        folder,
+        room,
         lowers,
         caches: Vec::new(),
         host,

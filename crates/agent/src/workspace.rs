@@ -13,49 +13,19 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use cas::{LayerKind, Lease, Tree};
-use model::{AttemptSpec, CacheSpec, Cause, CommandSpec, Network};
+use model::{CacheSpec, Cause, CommandSpec, Network};
 use rustix::fs::{CWD, FileType, Mode};
 use sandbox::{Bind, Overlay, Spec};
 
 use crate::halt::{Halt, io};
 use crate::host::Host;
+use crate::room::Room;
 use crate::run::{Inputs, Run, lock};
 
 /// Where a step finds its workspace.
 pub(crate) const WORKSPACE: &str = "/workspace";
 /// Where it finds its script and leaves its values: outside the workspace, so that neither is captured.
 pub(crate) const DESK: &str = "/run/pace";
-
-/// The folders of one attempt.
-#[derive(Clone, Debug)]
-pub(crate) struct Folder(pub(crate) PathBuf);
-
-impl Folder {
-    /// Makes it, empty, with all that every attempt needs.
-    pub(crate) fn make(run: &Run, spec: &AttemptSpec) -> Result<Folder, Halt> {
-        let path = run.scratch.join(format!("{}-{}-{}", spec.node.0, spec.attempt, spec.fence.0));
-        if path.exists() {
-            sandbox::remove_tree(&path).map_err(io("remove", &path))?;
-        }
-        let folder = Folder(path);
-        for part in [folder.0.clone(), folder.upper(), folder.home(), folder.desk()] {
-            fs::create_dir(&part).map_err(io("make the folder", &part))?;
-        }
-        Ok(folder)
-    }
-    pub(crate) fn upper(&self) -> PathBuf {
-        self.0.join("upper")
-    }
-    pub(crate) fn home(&self) -> PathBuf {
-        self.0.join("home")
-    }
-    pub(crate) fn desk(&self) -> PathBuf {
-        self.0.join("desk")
-    }
-    pub(crate) fn values(&self) -> PathBuf {
-        self.0.join("desk/values")
-    }
-}
 
 /// A named cache in use.
 #[derive(Debug)]
@@ -170,7 +140,7 @@ fn copy_mode(like: Option<&Path>, below: &Path, to: &Path) {
 }
 
 /// The layer on top that hides what the layers below hold beside the inputs; `None` when there is no such thing.
-pub(crate) fn beside_inputs(folder: &Folder, inputs: &Inputs) -> Result<Option<PathBuf>, Halt> {
+pub(crate) fn beside_inputs(room: &Room, inputs: &Inputs) -> Result<Option<PathBuf>, Halt> {
     if inputs.full.digest() == inputs.shown.digest() {
         return Ok(None);
     }
@@ -184,7 +154,7 @@ pub(crate) fn beside_inputs(folder: &Folder, inputs: &Inputs) -> Result<Option<P
     if paths.is_empty() {
         return Ok(None);
     }
-    let dir = folder.0.join("beside");
+    let dir = room.path.join("beside");
     white_out(&dir, &paths, None)?;
     Ok(Some(dir))
 }
@@ -198,7 +168,7 @@ fn topmost_unseen(path: &str, shown: &Tree) -> PathBuf {
 /// All that makes a sandbox of an attempt's folder.
 #[derive(Debug)]
 pub(crate) struct Furniture<'a> {
-    pub(crate) folder: &'a Folder,
+    pub(crate) room: &'a Room,
     /// Lower directories of the workspace, topmost first.
     pub(crate) lowers: Vec<PathBuf>,
     /// Overlays of named caches.
@@ -216,8 +186,8 @@ impl Furniture<'_> {
         let mut overlays = vec![Overlay {
             at: WORKSPACE.into(),
             lower: self.lowers,
-            upper: self.folder.upper(),
-            work: work_dir(&self.folder.0, "work")?,
+            upper: self.room.upper.clone(),
+            work: self.room.work.clone(),
         }];
         overlays.extend(self.caches);
         let bind = |from: PathBuf, to: &Path| Bind { from, to: to.to_path_buf(), writable: true };
@@ -227,7 +197,7 @@ impl Furniture<'_> {
             cwd: WORKSPACE.into(),
             view: self.host.view.clone(),
             overlays,
-            binds: vec![bind(self.folder.home(), &self.host.home), bind(self.folder.desk(), Path::new(DESK))],
+            binds: vec![bind(self.room.home(), &self.host.home), bind(self.room.desk(), Path::new(DESK))],
             network: self.network,
             hostname: host_name(self.name),
             stdin: None,
@@ -268,30 +238,30 @@ pub(crate) struct Caches {
 }
 
 /// Makes overlays of the caches, and mount points where these have to exist beforehand.
-pub(crate) fn mount_caches(folder: &Folder, caches: Vec<(CachePlace, CacheUse)>, host: &Host) -> Result<Caches, Halt> {
+pub(crate) fn mount_caches(room: &Room, caches: Vec<(CachePlace, CacheUse)>, host: &Host) -> Result<Caches, Halt> {
     let mut mounted = Caches::default();
     for (number, (place, cache)) in caches.into_iter().enumerate() {
         let at = match place {
             // A mount point made by the mount would stand in the upper directory and be captured.
             CachePlace::Workspace(below) => {
-                let dir = folder.0.join("points");
+                let dir = room.path.join("points");
                 make_dirs(&dir.join(&below))?;
                 mounted.points = Some(dir);
                 Path::new(WORKSPACE).join(below)
             }
             CachePlace::Home(below) => {
-                make_dirs(&folder.home().join(&below))?;
+                make_dirs(&room.home().join(&below))?;
                 host.home.join(below)
             }
             CachePlace::Absolute(path) => path,
         };
         let mut lower = cache.lease.lowers.clone();
         if lower.is_empty() {
-            let empty = folder.0.join("empty");
+            let empty = room.path.join("empty");
             make_dirs(&empty)?;
             lower.push(empty);
         }
-        let work = work_dir(&folder.0, &format!("cache-{number}-work"))?;
+        let work = work_dir(&room.path, &format!("cache-{number}-work"))?;
         mounted.overlays.push(Overlay { at, lower, upper: cache.upper.clone(), work });
         mounted.used.push(cache);
     }
