@@ -10,7 +10,7 @@ use core::iter::Peekable;
 use model::limits::{LEASE_GRACE, TIMEOUT_DEFAULT};
 use model::{AgentId, Command, Fence, NodeIx, RunEvent};
 
-use crate::decide::Draft;
+use crate::draft::Draft;
 use crate::render;
 use crate::step::StepState;
 use crate::world::{Demand, QueueKey, RunIx};

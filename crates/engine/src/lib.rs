@@ -18,8 +18,12 @@
 
 extern crate alloc;
 
+mod attempt;
+mod cascade;
 mod cells;
+mod concurrency;
 mod decide;
+mod draft;
 mod graph;
 mod grow;
 pub mod invariant;
@@ -28,6 +32,7 @@ mod matrix;
 mod nearest;
 pub mod params;
 mod plan;
+
 mod render;
 mod retry;
 mod run;

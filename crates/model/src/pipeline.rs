@@ -52,7 +52,7 @@ pub struct Triggers {
 pub struct PushFilter {
     /// `branches` (of a pull request: the branch it goes to).
     pub branches: Option<GlobList>,
-    /// `tags`. A push of a tag passes only if `tags` is written and matches, or neither `branches` nor `tags` is written.
+    /// `tags`. Who lists only one of `branches` and `tags` wants pushes of that kind only; neither written lets both pass.
     pub tags: Option<GlobList>,
     /// `paths`: at least one changed file matches.
     pub paths: Option<GlobList>,
