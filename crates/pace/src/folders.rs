@@ -17,11 +17,16 @@ impl Folders {
     /// `PACE_CACHE_DIR` and `PACE_STATE_DIR`, else the XDG base directories.
     pub fn find() -> Result<Folders, Failure> {
         let folder = |own: &str, xdg: &str, below_home: &str| {
-            let from = |name: &str| std::env::var_os(name).filter(|value| Path::new(value).is_absolute()).map(PathBuf::from);
+            let from =
+                |name: &str| std::env::var_os(name).filter(|value| Path::new(value).is_absolute()).map(PathBuf::from);
             from(own)
                 .or_else(|| from(xdg).map(|base| base.join("paceline")))
                 .or_else(|| from("HOME").map(|home| home.join(below_home).join("paceline")))
-                .ok_or_else(|| Failure::usage(format!("there is no place for {below_home}: neither {own} nor HOME is an absolute path")))
+                .ok_or_else(|| {
+                    Failure::usage(format!(
+                        "there is no place for {below_home}: neither {own} nor HOME is an absolute path"
+                    ))
+                })
         };
         Ok(Folders {
             cache: folder("PACE_CACHE_DIR", "XDG_CACHE_HOME", ".cache")?,

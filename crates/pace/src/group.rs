@@ -23,11 +23,24 @@ pub struct GroupLock {
 
 impl GroupLock {
     /// Takes the group, or waits for it, or cancels who holds it. `None`: the user stopped waiting.
-    pub fn take(folders: &Folders, group: &str, policy: ConcurrencyPolicy, number: RunNumber, screen: &mut Screen, stops: &Stops) -> Result<Option<GroupLock>, Failure> {
+    pub fn take(
+        folders: &Folders,
+        group: &str,
+        policy: ConcurrencyPolicy,
+        number: RunNumber,
+        screen: &mut Screen,
+        stops: &Stops,
+    ) -> Result<Option<GroupLock>, Failure> {
         let folder = folders.state.join("groups");
         std::fs::create_dir_all(&folder).map_err(|error| cannot("make", &folder, &error))?;
         let path = folder.join(cas::Store::digest_of(group.as_bytes()).short());
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(|error| cannot("write", &path, &error))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| cannot("write", &path, &error))?;
         let mut said = None;
         loop {
             match file.try_lock() {
@@ -46,7 +59,10 @@ impl GroupLock {
             std::thread::sleep(LOOK_EVERY);
         }
         let note = format!("{} {}\n", number.0, std::process::id());
-        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(note.as_bytes())).map_err(|error| cannot("write", &path, &error))?;
+        file.set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| file.write_all(note.as_bytes()))
+            .map_err(|error| cannot("write", &path, &error))?;
         Ok(Some(GroupLock { _file: file }))
     }
 }
@@ -72,7 +88,8 @@ impl Holder {
     fn met(self, group: &str, policy: ConcurrencyPolicy, screen: &mut Screen) {
         let Holder { run, process } = self;
         match policy {
-            ConcurrencyPolicy::Queue => screen.warning(&format!("waits for concurrency group `{group}`, held by run #{run} (process {process})")),
+            ConcurrencyPolicy::Queue => screen
+                .warning(&format!("waits for concurrency group `{group}`, held by run #{run} (process {process})")),
             ConcurrencyPolicy::CancelRunning => {
                 screen.warning(&format!("cancels run #{run} (process {process}) of concurrency group `{group}`"));
                 if let Some(process) = Pid::from_raw(process) {

@@ -75,18 +75,23 @@ impl History {
 
     /// All runs, newest first.
     pub fn runs(&self) -> Vec<PastRun> {
-        self.numbers().into_iter().map(|number| PastRun { number: RunNumber(number), folder: self.folder_of(number) }).collect()
+        self.numbers()
+            .into_iter()
+            .map(|number| PastRun { number: RunNumber(number), folder: self.folder_of(number) })
+            .collect()
     }
 
     /// The run of that number, or the last one.
     pub fn find(&self, number: Option<u64>) -> Result<PastRun, Failure> {
         let runs = self.runs();
         match number {
-            None => runs.into_iter().next().ok_or_else(|| Failure::usage("no run was made here yet").help("`pace run` makes one")),
-            Some(wanted) => runs
+            None => runs
                 .into_iter()
-                .find(|run| run.number.0 == wanted)
-                .ok_or_else(|| Failure::usage(format!("there is no run #{wanted} here")).help("`pace runs` lists them")),
+                .next()
+                .ok_or_else(|| Failure::usage("no run was made here yet").help("`pace run` makes one")),
+            Some(wanted) => runs.into_iter().find(|run| run.number.0 == wanted).ok_or_else(|| {
+                Failure::usage(format!("there is no run #{wanted} here")).help("`pace runs` lists them")
+            }),
         }
     }
 
@@ -104,7 +109,8 @@ impl History {
 
     fn numbers(&self) -> Vec<u64> {
         let Ok(entries) = std::fs::read_dir(self.folder.join("runs")) else { return Vec::new() };
-        let mut numbers: Vec<u64> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        let mut numbers: Vec<u64> =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         numbers
     }
@@ -135,7 +141,10 @@ impl PastRun {
     pub fn events(&self) -> Result<Vec<Wire>, Failure> {
         let path = self.folder.join(EVENTS);
         let bytes = std::fs::read(&path).map_err(|error| cannot("read", &path, &error))?;
-        let events = bytes.split(|byte| *byte == b'\n').filter_map(|line| view::json::read(std::str::from_utf8(line).ok()?).ok()).collect();
+        let events = bytes
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| view::json::read(std::str::from_utf8(line).ok()?).ok())
+            .collect();
         Ok(events)
     }
     /// Its process still lives.

@@ -19,7 +19,12 @@ pub struct Story<'a> {
 impl<'a> Story<'a> {
     /// Reads the events.
     pub fn of(events: &'a [Wire]) -> Story<'a> {
-        let mut story = Story { requested: None, at_us: events.first().map_or(0, |event| event.at_us), steps: Vec::new(), ended: None };
+        let mut story = Story {
+            requested: None,
+            at_us: events.first().map_or(0, |event| event.at_us),
+            steps: Vec::new(),
+            ended: None,
+        };
         for event in events {
             match &event.event {
                 WireEvent::RunRequested(requested) => story.requested = Some(requested),
@@ -47,7 +52,9 @@ impl<'a> Story<'a> {
         let failed = |step: &StepEnded| match step.outcome.as_str() {
             "failure" => !step.allowed,
             "cancelled" => true,
-            "skipped" => step.skip.as_ref().is_some_and(|skip| matches!(skip.kind.as_str(), "dependency_failed" | "run_failed")),
+            "skipped" => {
+                step.skip.as_ref().is_some_and(|skip| matches!(skip.kind.as_str(), "dependency_failed" | "run_failed"))
+            }
             _ => false,
         };
         planned

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use agent::{Agent, Executor, Secret};
 use cas::Snapshot;
-use model::{Event, EventKind, Git, OnFailure, Pipeline, Plan, PlannedSkip, RunContext, RunId, RunNumber, Selection, StepKind, Trigger};
+use model::{
+    Event, EventKind, Git, OnFailure, Pipeline, Plan, PlannedSkip, RunContext, RunId, RunNumber, Selection, StepKind,
+    Trigger,
+};
 
 use crate::cli::{EventName, ExecuteArgs, ExecutorName, TriggerArgs};
 use crate::exit::Failure;
@@ -50,18 +53,40 @@ impl Prepared {
         });
         let pipeline = pipeline?;
         let died = |_| Failure::internal("reading the repository failed in an unexpected way");
-        let snapshot = snapshot.map_err(died)?.map_err(|error| Failure::infrastructure(format!("cannot take in the files of {}: {error}", root.display())))?;
+        let snapshot = snapshot.map_err(died)?.map_err(|error| {
+            Failure::infrastructure(format!("cannot take in the files of {}: {error}", root.display()))
+        })?;
         let git = git_of(head.map_err(died)?);
         let event = event(&root, trigger)?;
-        Ok(Prepared { project, pipeline, snapshot: Arc::new(snapshot), trigger: Trigger { event, git }, folders, history })
+        Ok(Prepared {
+            project,
+            pipeline,
+            snapshot: Arc::new(snapshot),
+            trigger: Trigger { event, git },
+            folders,
+            history,
+        })
     }
 
     /// All that `engine::plan` wants to know beside the pipeline.
-    pub fn context(&self, number: RunNumber, trigger: &TriggerArgs, selection: Selection, on_failure: OnFailure) -> Result<RunContext, Failure> {
+    pub fn context(
+        &self,
+        number: RunNumber,
+        trigger: &TriggerArgs,
+        selection: Selection,
+        on_failure: OnFailure,
+    ) -> Result<RunContext, Failure> {
         let given = pairs(&trigger.params)?;
-        let params = engine::params::resolve(&self.pipeline, &given).map_err(|errors| Failure::usage(errors.join("\n       ")))?;
-        let hashes = self.pipeline.hash_calls.iter().map(|globs| (globs.clone(), self.snapshot.hash_of(globs))).collect();
-        let caller_env = self.pipeline.env_calls.iter().map(|name| (name.clone(), std::env::var(name).unwrap_or_default())).collect();
+        let params = engine::params::resolve(&self.pipeline, &given)
+            .map_err(|errors| Failure::usage(errors.join("\n       ")))?;
+        let hashes =
+            self.pipeline.hash_calls.iter().map(|globs| (globs.clone(), self.snapshot.hash_of(globs))).collect();
+        let caller_env = self
+            .pipeline
+            .env_calls
+            .iter()
+            .map(|name| (name.clone(), std::env::var(name).unwrap_or_default()))
+            .collect();
         Ok(RunContext {
             run: run_id(),
             number,
@@ -77,11 +102,16 @@ impl Prepared {
 
     /// The plan; unknown steps in the selection are the caller's mistake.
     pub fn plan(&self, context: RunContext) -> Result<Plan, Failure> {
-        engine::plan(&self.pipeline, context).map_err(|error| Failure::usage(error).help("`pace plan` shows the steps and their instances"))
+        engine::plan(&self.pipeline, context)
+            .map_err(|error| Failure::usage(error).help("`pace plan` shows the steps and their instances"))
     }
 
     /// An agent in this process, and the channel it reports on.
-    pub fn agent(&self, plan: &Plan, args: &ExecuteArgs) -> Result<(Agent, std::sync::mpsc::Receiver<agent::Report>), Failure> {
+    pub fn agent(
+        &self,
+        plan: &Plan,
+        args: &ExecuteArgs,
+    ) -> Result<(Agent, std::sync::mpsc::Receiver<agent::Report>), Failure> {
         let (reports, inbox) = std::sync::mpsc::channel();
         let config = agent::Config {
             cache_dir: self.folders.cache.clone(),
@@ -91,7 +121,9 @@ impl Prepared {
                 ExecutorName::Sandbox => Executor::Sandbox,
                 ExecutorName::Process => Executor::Process,
             },
-            caller_env: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+            caller_env: std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
             secrets: secrets(plan, args)?,
             keep_failed: true,
         };
@@ -148,7 +180,8 @@ fn git_of(head: cas::git::Head) -> Git {
 fn pairs(params: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let mut pairs = BTreeMap::new();
     for param in params {
-        let (name, value) = param.split_once('=').ok_or_else(|| Failure::usage(format!("--param wants NAME=VALUE, got `{param}`")))?;
+        let (name, value) =
+            param.split_once('=').ok_or_else(|| Failure::usage(format!("--param wants NAME=VALUE, got `{param}`")))?;
         if pairs.insert(name.to_string(), value.to_string()).is_some() {
             return Err(Failure::usage(format!("parameter `{name}` is given twice")));
         }
@@ -174,7 +207,8 @@ fn secrets(plan: &Plan, args: &ExecuteArgs) -> Result<BTreeMap<String, Secret>, 
         true => Ok(secrets),
         false => {
             let missing: Vec<_> = missing.into_iter().collect();
-            Err(Failure::usage(missing.join("\n       ")).help("put NAME=VALUE lines in a file and give it by --secrets FILE, or set PACE_SECRET_<NAME>"))
+            Err(Failure::usage(missing.join("\n       "))
+                .help("put NAME=VALUE lines in a file and give it by --secrets FILE, or set PACE_SECRET_<NAME>"))
         }
     }
 }
@@ -207,7 +241,8 @@ fn secrets_file(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
             continue;
         }
         // The line itself may be a secret: only its number is told.
-        let (name, value) = line.split_once('=').ok_or_else(|| refused(format!("line {} is not NAME=VALUE", at + 1)))?;
+        let (name, value) =
+            line.split_once('=').ok_or_else(|| refused(format!("line {} is not NAME=VALUE", at + 1)))?;
         secrets.insert(name.trim().to_string(), unquoted(value));
     }
     Ok(secrets)
@@ -220,4 +255,3 @@ fn unquoted(value: &str) -> String {
         None => value.to_string(),
     }
 }
-

@@ -34,7 +34,8 @@ impl Project {
             1 => Ok(all.remove(0)),
             _ => {
                 let names: Vec<_> = all.iter().map(|project| project.file.as_str()).collect();
-                Err(Failure::usage(format!("{} pipelines are here: {}", all.len(), names.join(", "))).help("name one with --file"))
+                Err(Failure::usage(format!("{} pipelines are here: {}", all.len(), names.join(", ")))
+                    .help("name one with --file"))
             }
         }
     }
@@ -51,32 +52,39 @@ impl Project {
             }
             let several = pipelines_in(&folder.join(FOLDER));
             if !several.is_empty() {
-                return Ok(several.into_iter().map(|name| Project { root: folder.to_path_buf(), file: format!("{FOLDER}/{name}") }).collect());
+                return Ok(several
+                    .into_iter()
+                    .map(|name| Project { root: folder.to_path_buf(), file: format!("{FOLDER}/{name}") })
+                    .collect());
             }
             if folder.join(".git").exists() {
                 break;
             }
         }
-        Err(Failure::usage(format!("there is no paceline.yaml in {} or above it", here.display())).help("`pace init` writes a first one"))
+        Err(Failure::usage(format!("there is no paceline.yaml in {} or above it", here.display()))
+            .help("`pace init` writes a first one"))
     }
 
     /// A file that was named. Its workspace is its folder, or the one above `.paceline`.
     pub fn of_file(file: &Path) -> Result<Project, Failure> {
-        let file = file.canonicalize().map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
+        let file =
+            file.canonicalize().map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
         let folder = file.parent().unwrap_or(Path::new("/"));
         let root = match folder.file_name() {
             Some(name) if name == FOLDER => folder.parent().unwrap_or(folder),
             _ => folder,
         };
         let below = file.strip_prefix(root).unwrap_or(&file);
-        let name = below.to_str().ok_or_else(|| Failure::usage(format!("the name of {} is not UTF-8", file.display())))?;
+        let name =
+            below.to_str().ok_or_else(|| Failure::usage(format!("the name of {} is not UTF-8", file.display())))?;
         Ok(Project { root: root.to_path_buf(), file: name.into() })
     }
 
     /// Reads and checks the pipeline. The report may hold warnings only, or errors and no pipeline.
     pub fn load(&self) -> Result<(Option<Pipeline>, Report), Failure> {
         let path = self.root.join(&self.file);
-        let bytes = read_bounded(&path).map_err(|error| Failure::usage(format!("cannot read {}: {}", path.display(), said(&error))))?;
+        let bytes = read_bounded(&path)
+            .map_err(|error| Failure::usage(format!("cannot read {}: {}", path.display(), said(&error))))?;
         let mut read = |path: &str| self.read(path);
         Ok(lang::load(&self.file, &bytes, &mut read))
     }
@@ -87,7 +95,11 @@ impl Project {
         show(&report, screen);
         pipeline.filter(|_| !report.has_errors()).ok_or_else(|| {
             let errors = report.errors();
-            Failure::invalid(format!("{} is not a valid pipeline: {errors} error{}", self.file, if errors == 1 { "" } else { "s" }))
+            Failure::invalid(format!(
+                "{} is not a valid pipeline: {errors} error{}",
+                self.file,
+                if errors == 1 { "" } else { "s" }
+            ))
         })
     }
 
@@ -105,7 +117,10 @@ impl Project {
 
     /// Name of the project's folder in the state: readable, and unique by the path.
     pub fn state_name(&self) -> String {
-        let name = self.root.file_name().map_or("root".into(), |name| name.to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+        let name = self
+            .root
+            .file_name()
+            .map_or("root".into(), |name| name.to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
         let digest = cas::Store::digest_of(self.root.as_os_str().as_encoded_bytes());
         format!("{name}-{}", &digest.hex()[..10])
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use agent::{Agent, Foresight};
 use engine::World;
-use model::{AgentId, AttemptEnd, AttemptResult, AttemptSpec, Capacity, Command, Input, NodeIx, Outcome, Plan, RunEvent, RunId};
+use model::{
+    AgentId, AttemptEnd, AttemptResult, AttemptSpec, Capacity, Command, Input, NodeIx, Outcome, Plan, RunEvent, RunId,
+};
 
 use crate::exit::Failure;
 use crate::prepare::Prepared;
@@ -39,11 +41,16 @@ pub fn rehearse(plan: Arc<Plan>, prepared: &Prepared, agent: &Agent) -> Result<R
     let mut rehearsal = Rehearsal { plan: plan.clone(), attempts: BTreeMap::new(), outcomes: BTreeMap::new() };
     let mut world = World::new();
     let hands = Capacity { slots: u32::MAX, cpu_milli: u32::MAX, memory: u64::MAX };
-    let mut inbox = VecDeque::from([Input::AgentJoined { agent: AgentId::from("rehearsal"), capacity: hands }, Input::RunRequested { plan }]);
+    let mut inbox = VecDeque::from([
+        Input::AgentJoined { agent: AgentId::from("rehearsal"), capacity: hands },
+        Input::RunRequested { plan },
+    ]);
     while let Some(input) = inbox.pop_front() {
         let decision = engine::decide(&world, &input, now());
+        world
+            .take(&input, &decision)
+            .map_err(|illegal| Failure::internal(format!("an impossible event: {illegal}")))?;
         for fact in &decision.events {
-            world.fold(fact).map_err(|illegal| Failure::internal(format!("an impossible event: {illegal}")))?;
             if let RunEvent::StepEnded { node, outcome, .. } = &fact.event {
                 rehearsal.outcomes.insert(*node, outcome.clone());
             }
@@ -61,10 +68,17 @@ impl Rehearsal {
     fn foresee(&mut self, run: &RunId, spec: Arc<AttemptSpec>, agent: &Agent) -> Input {
         let foresight = agent.foresee(&spec);
         let mut result = AttemptResult::ended(AttemptEnd::Succeeded);
-        if let Foresight::Cached(known) = &foresight {
-            result = (**known).clone();
+        if let Foresight::Cached { from, values } = &foresight {
+            result.cached = Some(from.clone());
+            result.values.clone_from(values);
         }
-        let finished = Input::AttemptFinished { run: run.clone(), node: spec.node, attempt: spec.attempt, fence: spec.fence, result: Arc::new(result) };
+        let finished = Input::AttemptFinished {
+            run: run.clone(),
+            node: spec.node,
+            attempt: spec.attempt,
+            fence: spec.fence,
+            result: Arc::new(result),
+        };
         self.attempts.insert(spec.node, (spec, foresight));
         finished
     }
@@ -81,7 +95,8 @@ impl Rehearsal {
             [] => Err(Failure::usage(format!("there is no step `{name}`")).help("`pace plan` lists them")),
             several => {
                 let names: Vec<_> = several.iter().take(5).map(|at| self.plan.nodes[*at].name.to_string()).collect();
-                Err(Failure::usage(format!("step `{name}` has {} instances", several.len())).help(format!("name one: {}", names.join(", "))))
+                Err(Failure::usage(format!("step `{name}` has {} instances", several.len()))
+                    .help(format!("name one: {}", names.join(", "))))
             }
         }
     }

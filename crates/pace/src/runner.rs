@@ -46,7 +46,14 @@ pub fn now() -> Timestamp {
 
 impl<'a> Runner<'a> {
     /// A run of `plan` that `agent` executes and `history` records.
-    pub fn new(plan: Arc<Plan>, agent: &'a Agent, reports: Receiver<Report>, history: LiveRun, screen: &'a mut Screen, stops: &'a Stops) -> Self {
+    pub fn new(
+        plan: Arc<Plan>,
+        agent: &'a Agent,
+        reports: Receiver<Report>,
+        history: LiveRun,
+        screen: &'a mut Screen,
+        stops: &'a Stops,
+    ) -> Self {
         Runner {
             world: World::new(),
             view: RunView::new(),
@@ -116,13 +123,16 @@ impl<'a> Runner<'a> {
                 }
                 None
             }
-            Report::Finished { run, node, attempt, fence, result } => Some(Input::AttemptFinished { run, node, attempt, fence, result }),
+            Report::Finished { run, node, attempt, fence, result } => {
+                Some(Input::AttemptFinished { run, node, attempt, fence, result })
+            }
         }
     }
 
     /// The only place that changes anything: decide, fold, append, and only then show and carry out.
     fn take(&mut self, input: Input) -> Result<(), Failure> {
         let decision = engine::decide(&self.world, &input, now());
+        self.world.heard(&input);
         let mut seen = Vec::with_capacity(decision.events.len());
         for fact in &decision.events {
             self.world.fold(fact).map_err(impossible)?;
@@ -162,7 +172,7 @@ impl<'a> Runner<'a> {
             Command::Stop { run, node, fence, force, .. } => self.agent.stop(&run, node, fence, force),
             Command::Expand { run, node, fence, path, text, depth } => {
                 let parent = self.plan_now().step(node).id.clone();
-                let outer = lang::Outer::of_plan(&self.plan_now(), node);
+                let outer = lang::Outer::of_plan(&self.plan_now());
                 let (steps, report) = lang::load_expansion(&path, text.as_bytes(), &parent, depth, &outer);
                 let steps = steps.filter(|_| !report.has_errors()).ok_or_else(|| report.render(false, 100));
                 self.take(Input::Expanded { run, node, fence, steps })?;
@@ -198,7 +208,8 @@ impl<'a> Runner<'a> {
 }
 
 fn impossible(illegal: impl std::fmt::Display) -> Failure {
-    Failure::internal(format!("an impossible event: {illegal}")).help("this is a defect of pace: please report it with the run's events.jsonl")
+    Failure::internal(format!("an impossible event: {illegal}"))
+        .help("this is a defect of pace: please report it with the run's events.jsonl")
 }
 
 fn local() -> AgentId {

@@ -148,7 +148,8 @@ fn wants_color(color: Color, terminal: bool) -> bool {
 }
 
 fn speaks_unicode() -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    let locale =
+        ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
     // No locale at all is the rule in containers, where terminals speak UTF-8 all the same.
     locale.is_none_or(|locale| {
         let locale = locale.to_ascii_lowercase();

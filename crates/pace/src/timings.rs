@@ -18,12 +18,17 @@ pub fn load(folder: &Path) -> BTreeMap<String, Duration> {
 }
 
 /// Folds the executions of a run into the averages and writes them back in one piece.
-pub fn save(folder: &Path, mut known: BTreeMap<String, Duration>, executed: impl Iterator<Item = (String, Duration)>) -> std::io::Result<()> {
+pub fn save(
+    folder: &Path,
+    mut known: BTreeMap<String, Duration>,
+    executed: impl Iterator<Item = (String, Duration)>,
+) -> std::io::Result<()> {
     for (name, took) in executed {
         let averaged = known.get(&name).map_or(took, |before| before.mul_f64(1.0 - NEWEST) + took.mul_f64(NEWEST));
         known.insert(name, averaged);
     }
-    let millis: BTreeMap<&String, u64> = known.iter().take(ENTRIES_MAX).map(|(name, took)| (name, took.as_millis() as u64)).collect();
+    let millis: BTreeMap<&String, u64> =
+        known.iter().take(ENTRIES_MAX).map(|(name, took)| (name, took.as_millis() as u64)).collect();
     let text = serde_json::to_vec(&millis).map_err(std::io::Error::other)?;
     let fresh = folder.join(format!("{FILE}.{}", std::process::id()));
     std::fs::write(&fresh, text)?;

@@ -33,8 +33,12 @@ pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
         }
         CacheCommand::Gc { max_size, max_age, dry_run } => {
             let keep = gc::Keep {
-                bytes_max: Some(parse_bytes(max_size).map_err(|why| Failure::usage(format!("--max-size {max_size}: {why}")))?.0),
-                age_max: Some(parse_duration(max_age).map_err(|why| Failure::usage(format!("--max-age {max_age}: {why}")))?),
+                bytes_max: Some(
+                    parse_bytes(max_size).map_err(|why| Failure::usage(format!("--max-size {max_size}: {why}")))?.0,
+                ),
+                age_max: Some(
+                    parse_duration(max_age).map_err(|why| Failure::usage(format!("--max-age {max_age}: {why}")))?,
+                ),
             };
             let report = gc::gc(&root, keep, SystemTime::now(), *dry_run).map_err(Failure::infrastructure)?;
             show(
@@ -53,7 +57,15 @@ pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
         CacheCommand::Verify => {
             let verified = gc::verify(&root).map_err(Failure::infrastructure)?;
             let damaged = verified.damaged.len() as u64;
-            show(screen, &[("blobs", verified.blobs), ("bytes", verified.bytes), ("damaged_blobs", damaged), ("damaged_records", verified.records)]);
+            show(
+                screen,
+                &[
+                    ("blobs", verified.blobs),
+                    ("bytes", verified.bytes),
+                    ("damaged_blobs", damaged),
+                    ("damaged_records", verified.records),
+                ],
+            );
             if damaged + verified.records > 0 {
                 screen.warning("what was damaged is gone from the cache; it will be made again when it is needed");
             }
@@ -64,7 +76,8 @@ pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
 
 fn show(screen: &mut Screen, rows: &[(&str, u64)]) {
     if screen.output == Output::Json {
-        let object: serde_json::Map<_, _> = rows.iter().map(|(name, value)| ((*name).to_string(), (*value).into())).collect();
+        let object: serde_json::Map<_, _> =
+            rows.iter().map(|(name, value)| ((*name).to_string(), (*value).into())).collect();
         return screen.text(&serde_json::Value::Object(object).to_string());
     }
     let text: String = rows

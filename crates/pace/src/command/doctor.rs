@@ -34,7 +34,11 @@ pub fn run(_: &DoctorArgs, screen: &mut Screen) -> Ended {
         Finding { what: "overlay in memory", ability: host.overlay_tmpfs, needed: false },
         Finding { what: "system call filter", ability: host.seccomp, needed: true },
         Finding { what: "limits by control groups", ability: host.limits, needed: false },
-        Finding { what: "git", ability: program("git", "files are then listed by .gitignore alone, and commit and branch are unknown"), needed: false },
+        Finding {
+            what: "git",
+            ability: program("git", "files are then listed by .gitignore alone, and commit and branch are unknown"),
+            needed: false,
+        },
     ];
     if screen.output == Output::Json {
         screen.text(&as_json(&host.kernel, cgroups, &findings));
@@ -81,10 +85,10 @@ fn as_json(kernel: &str, cgroups: &str, findings: &[Finding]) -> String {
 }
 
 fn program(name: &str, without: &str) -> Ability {
-    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
     match found {
         true => Ability::Yes,
         false => Ability::No { why: "it is not on PATH".into(), advice: without.into() },
     }
 }
-

@@ -12,8 +12,9 @@ pub fn run(args: &ExplainArgs, screen: &mut Screen) -> Ended {
             screen.text(&list);
         }
         Some(code) => {
-            let text = lang::explain(&code.to_ascii_uppercase())
-                .ok_or_else(|| Failure::usage(format!("there is no diagnostic `{code}`")).help("`pace explain` lists all of them"))?;
+            let text = lang::explain(&code.to_ascii_uppercase()).ok_or_else(|| {
+                Failure::usage(format!("there is no diagnostic `{code}`")).help("`pace explain` lists all of them")
+            })?;
             screen.text(text);
         }
     }

@@ -29,12 +29,12 @@ pub fn run(cli: &Cli, args: &InitArgs, screen: &mut Screen) -> Ended {
         options.create_new(true);
     }
     let mut file = options.open(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::usage(format!("{} exists already", path.display())).help("`pace init --force` replaces it, `pace init --print` only shows")
-        }
+        std::io::ErrorKind::AlreadyExists => Failure::usage(format!("{} exists already", path.display()))
+            .help("`pace init --force` replaces it, `pace init --print` only shows"),
         _ => Failure::internal(format!("cannot write {}: {error}", path.display())),
     })?;
-    file.write_all(text.as_bytes()).map_err(|error| Failure::internal(format!("cannot write {}: {error}", path.display())))?;
+    file.write_all(text.as_bytes())
+        .map_err(|error| Failure::internal(format!("cannot write {}: {error}", path.display())))?;
     let what: Vec<_> = found.iter().map(|found| found.language).collect();
     let what = if what.is_empty() { "nothing known, so one step that says hello".into() } else { what.join(", ") };
     screen.text(&format!("wrote {FILE} (found: {what})\nnext: pace run"));
@@ -165,12 +165,20 @@ fn node(folder: &Path) -> String {
     caches: [{{ path: {cache}, key: npm }}]
 "#
     );
-    let has_dependencies = ["dependencies", "devDependencies"].iter().any(|key| manifest[key].as_object().is_some_and(|map| !map.is_empty()));
+    let has_dependencies = ["dependencies", "devDependencies"]
+        .iter()
+        .any(|key| manifest[key].as_object().is_some_and(|map| !map.is_empty()));
     let needs = if has_dependencies || own_scripts { "    depends_on: [@-deps]\n" } else { "" };
     if needs.is_empty() {
         steps.clear();
     }
-    let run = if lock == "pnpm-lock.yaml" { "pnpm" } else if lock == "yarn.lock" { "yarn" } else { "npm" };
+    let run = if lock == "pnpm-lock.yaml" {
+        "pnpm"
+    } else if lock == "yarn.lock" {
+        "yarn"
+    } else {
+        "npm"
+    };
     for name in ["lint", "build", "test"] {
         if script(name).is_some() {
             let gap = if steps.is_empty() { "" } else { "\n" };
@@ -178,15 +186,24 @@ fn node(folder: &Path) -> String {
         }
     }
     if steps.is_empty() {
-        steps.push_str("  - id: @-check\n    cmd: node -e 'JSON.parse(require(\"fs\").readFileSync(\"package.json\"))'\n");
+        steps.push_str(
+            "  - id: @-check\n    cmd: node -e 'JSON.parse(require(\"fs\").readFileSync(\"package.json\"))'\n",
+        );
     }
     steps
 }
 
 fn python(folder: &Path) -> String {
     let has = |name: &str| folder.join(name).exists();
-    let texts: String = ["pyproject.toml", "setup.cfg", "tox.ini", "requirements.txt", "setup.py"].iter().map(|name| read(&folder.join(name))).collect();
-    let pytest = texts.contains("pytest") || has("conftest.py") || has("tests/conftest.py") || has("test/conftest.py") || has("pytest.ini");
+    let texts: String = ["pyproject.toml", "setup.cfg", "tox.ini", "requirements.txt", "setup.py"]
+        .iter()
+        .map(|name| read(&folder.join(name)))
+        .collect();
+    let pytest = texts.contains("pytest")
+        || has("conftest.py")
+        || has("tests/conftest.py")
+        || has("test/conftest.py")
+        || has("pytest.ini");
     let project = has("pyproject.toml") || has("setup.py");
     let install = match (project, has("requirements.txt")) {
         (true, _) => "./.venv/bin/pip install --disable-pip-version-check -q -e .",
@@ -195,7 +212,11 @@ fn python(folder: &Path) -> String {
     };
     let extra = if pytest { " pytest" } else { "" };
     let test = if pytest { "./.venv/bin/python -m pytest" } else { "./.venv/bin/python -m unittest discover" };
-    let also = if extra.is_empty() { String::new() } else { format!("\n      ./.venv/bin/pip install --disable-pip-version-check -q{extra}") };
+    let also = if extra.is_empty() {
+        String::new()
+    } else {
+        format!("\n      ./.venv/bin/pip install --disable-pip-version-check -q{extra}")
+    };
     format!(
         r#"  - id: @-deps
     cmd: |
@@ -235,7 +256,9 @@ fn gradle(wrapper: bool) -> String {
 
 fn make(folder: &Path) -> String {
     let text: String = ["Makefile", "makefile", "GNUmakefile"].iter().map(|name| read(&folder.join(name))).collect();
-    let target = |name: &str| text.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with(':')));
+    let target = |name: &str| {
+        text.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with(':')))
+    };
     let mut steps = "  - id: @-build\n    cmd: make\n".to_string();
     if let Some(name) = ["test", "check"].into_iter().find(|name| target(name)) {
         steps.push_str(&format!("\n  - id: @-test\n    depends_on: [@-build]\n    cmd: make {name}\n"));
@@ -245,7 +268,9 @@ fn make(folder: &Path) -> String {
 
 fn read(path: &Path) -> String {
     match std::fs::metadata(path) {
-        Ok(meta) if meta.len() <= MANIFEST_BYTES_MAX => std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default(),
+        Ok(meta) if meta.len() <= MANIFEST_BYTES_MAX => {
+            std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        }
         _ => String::new(),
     }
 }
@@ -253,7 +278,12 @@ fn read(path: &Path) -> String {
 fn pipeline_name(folder: &Path) -> String {
     let name: String = folder
         .file_name()
-        .map(|name| name.to_string_lossy().chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect())
+        .map(|name| {
+            name.to_string_lossy()
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+                .collect()
+        })
         .unwrap_or_default();
     let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_string();
     // Quoted, because a folder may be called `1.0` or `null`.
@@ -278,16 +308,26 @@ mod tests {
             &[],
             &[("go.mod", "module x")],
             &[("Cargo.toml", ""), ("Cargo.lock", "")],
-            &[("package.json", r#"{"scripts":{"test":"node --test","build":"x"},"devDependencies":{"a":"1"}}"#), ("package-lock.json", "{}")],
+            &[
+                ("package.json", r#"{"scripts":{"test":"node --test","build":"x"},"devDependencies":{"a":"1"}}"#),
+                ("package-lock.json", "{}"),
+            ],
             &[("package.json", "not json")],
             &[("pyproject.toml", "[tool.pytest]")],
             &[("pom.xml", ""), ("mvnw", "")],
             &[("Makefile", "all:\n\techo\ntest : all\n")],
-            &[("go.mod", "module x"), ("Cargo.toml", ""), ("package.json", r#"{"scripts":{"test":"t"}}"#), ("setup.py", ""), ("build.gradle", "")],
+            &[
+                ("go.mod", "module x"),
+                ("Cargo.toml", ""),
+                ("package.json", r#"{"scripts":{"test":"t"}}"#),
+                ("setup.py", ""),
+                ("build.gradle", ""),
+            ],
         ];
         for files in repositories {
             let text = written(files);
-            let (pipeline, report) = lang::load("paceline.yaml", text.as_bytes(), &mut |_| Err(lang::ReadError::NotFound));
+            let (pipeline, report) =
+                lang::load("paceline.yaml", text.as_bytes(), &mut |_| Err(lang::ReadError::NotFound));
             assert!(pipeline.is_some() && !report.has_errors(), "{text}\n{}", report.render(false, 100));
         }
     }

@@ -64,12 +64,16 @@ fn known(events: &[Wire], step: &str, past: &PastRun) -> Result<(), Failure> {
     });
     match planned {
         true => Ok(()),
-        false => Err(Failure::usage(format!("run {} has no step `{step}`", past.number)).help("`pace plan` lists the steps")),
+        false => {
+            Err(Failure::usage(format!("run {} has no step `{step}`", past.number)).help("`pace plan` lists the steps"))
+        }
     }
 }
 
 fn wanted(events: &[Wire], step: Option<&str>, past: &PastRun) -> Vec<Log> {
-    let is_meant = |name: &str| step.is_none_or(|step| name == step || name.strip_prefix(step).is_some_and(|rest| rest.starts_with('[')));
+    let is_meant = |name: &str| {
+        step.is_none_or(|step| name == step || name.strip_prefix(step).is_some_and(|rest| rest.starts_with('[')))
+    };
     let started = events.iter().filter_map(|event| match &event.event {
         WireEvent::AttemptStarted(started) if is_meant(&started.step) => Some(started),
         _ => None,
@@ -122,7 +126,10 @@ fn target(words: &[String]) -> Result<(Option<u64>, Option<&str>), Failure> {
     match words {
         [] => Ok((None, None)),
         [one] => Ok(number(one).map_or((None, Some(one.as_str())), |number| (Some(number), None))),
-        [run, step] => Ok((Some(number(run).map_err(|_| Failure::usage(format!("`{run}` is not the number of a run")))?), Some(step))),
+        [run, step] => Ok((
+            Some(number(run).map_err(|_| Failure::usage(format!("`{run}` is not the number of a run")))?),
+            Some(step),
+        )),
         _ => Err(Failure::usage("pace logs wants at most a run's number and a step")),
     }
 }

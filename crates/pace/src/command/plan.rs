@@ -48,7 +48,7 @@ fn hits(rehearsal: &Rehearsal) -> BTreeMap<NodeIx, Hit> {
     });
     let foreseen = rehearsal.attempts.iter().map(|(node, (_, foresight))| {
         let hit = match foresight {
-            Foresight::Cached(result) => result.cached.clone().map_or_else(|| Hit::Runs(String::new()), Hit::Cached),
+            Foresight::Cached { from, .. } => Hit::Cached(from.clone()),
             Foresight::Executes(why) => Hit::Runs(why.clone()),
             Foresight::Open(first) => Hit::Runs(format!("depends on what `{}` writes", name(first))),
         };

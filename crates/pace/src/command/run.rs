@@ -58,16 +58,25 @@ fn run_one(project: Project, args: &RunArgs, screen: &mut Screen, stops: &Stops)
     let live = prepared.history.begin()?;
     let plan = Arc::new(prepared.plan(context(live.number)?)?);
     let _group = match &plan.concurrency {
-        Some((group, concurrency)) => match GroupLock::take(&prepared.folders, group, concurrency.policy, live.number, screen, stops)? {
-            Some(lock) => Some(lock),
-            None => return Ok(Exit::Cancelled),
-        },
+        Some((group, concurrency)) => {
+            match GroupLock::take(&prepared.folders, group, concurrency.policy, live.number, screen, stops)? {
+                Some(lock) => Some(lock),
+                None => return Ok(Exit::Cancelled),
+            }
+        }
         None => None,
     };
     execute(&prepared, plan, live, args, screen, stops)
 }
 
-fn execute(prepared: &Prepared, plan: Arc<Plan>, live: LiveRun, args: &RunArgs, screen: &mut Screen, stops: &Stops) -> Ended {
+fn execute(
+    prepared: &Prepared,
+    plan: Arc<Plan>,
+    live: LiveRun,
+    args: &RunArgs,
+    screen: &mut Screen,
+    stops: &Stops,
+) -> Ended {
     let (agent, reports) = prepared.agent(&plan, &args.execute)?;
     let artifacts = live.artifact_folder();
     agent.begin(
@@ -92,7 +101,14 @@ fn execute(prepared: &Prepared, plan: Arc<Plan>, live: LiveRun, args: &RunArgs, 
 }
 
 /// What is written once the run has ended: timings, the JUnit report, copies of artifacts.
-fn after(prepared: &Prepared, plan: &Plan, view: &RunView, args: &RunArgs, artifacts: &Path, screen: &mut Screen) -> Result<(), Failure> {
+fn after(
+    prepared: &Prepared,
+    plan: &Plan,
+    view: &RunView,
+    args: &RunArgs,
+    artifacts: &Path,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
     if let Err(error) = timings::save(&prepared.history.folder, plan.context.estimates.clone(), executed(view)) {
         screen.warning(&format!("cannot remember how long steps took: {error}"));
     }
@@ -108,7 +124,8 @@ fn after(prepared: &Prepared, plan: &Plan, view: &RunView, args: &RunArgs, artif
 
 /// How long each instance took that was really executed, and passed.
 fn executed(view: &RunView) -> impl Iterator<Item = (String, Duration)> + '_ {
-    let passed = view.steps().iter().filter(|step| matches!(step.outcome(), Some(Outcome::Succeeded { cached: false })));
+    let passed =
+        view.steps().iter().filter(|step| matches!(step.outcome(), Some(Outcome::Succeeded { cached: false })));
     passed.filter_map(|step| Some((step.name.to_string(), step.took()?)))
 }
 
@@ -121,17 +138,21 @@ fn capacity(args: &RunArgs) -> Capacity {
 /// `MemTotal`; unknown is no bound.
 fn memory_of_host() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.map_or(u64::MAX, |kib| kib * 1024)
 }
 
 fn selection(history: &History, args: &RunArgs) -> Result<Selection, Failure> {
-    let mut selection = Selection { only: args.steps.clone(), from: args.from.clone(), no_cache: args.no_cache, verify: args.verify };
+    let mut selection =
+        Selection { only: args.steps.clone(), from: args.from.clone(), no_cache: args.no_cache, verify: args.verify };
     if args.rerun_failed {
         let last = history.find(None)?;
         selection.only = Story::of(&last.events()?).not_passed();
         if selection.only.is_empty() {
-            return Err(Failure::usage(format!("nothing failed in run {}", last.number)).help("`pace run` runs everything, and takes what did not change from the cache"));
+            return Err(Failure::usage(format!("nothing failed in run {}", last.number))
+                .help("`pace run` runs everything, and takes what did not change from the cache"));
         }
     }
     Ok(selection)

@@ -38,7 +38,12 @@ fn as_text(past: &PastRun, story: &Story, state: &str) -> String {
     let took = story.took().map(show_duration).unwrap_or_default();
     let cached = story.steps.iter().filter(|step| step.cached).count();
     let mut counts = vec![format!("{} passed", story.count("success"))];
-    for (number, word) in [(cached, "cached"), (story.count("failure"), "failed"), (story.count("skipped"), "skipped"), (story.count("cancelled"), "cancelled")] {
+    for (number, word) in [
+        (cached, "cached"),
+        (story.count("failure"), "failed"),
+        (story.count("skipped"), "skipped"),
+        (story.count("cancelled"), "cancelled"),
+    ] {
         if number > 0 {
             counts.push(format!("{number} {word}"));
         }
@@ -47,7 +52,14 @@ fn as_text(past: &PastRun, story: &Story, state: &str) -> String {
         let commit = requested.commit.get(..7).unwrap_or_default();
         (requested.pipeline.clone(), [requested.branch.as_str(), commit].join(" ").trim().to_string())
     });
-    format!("{:<6} {:<14} {:>7}  {}  {pipeline}  {place}  {}", past.number.to_string(), state, took, local_time(story.at_us), counts.join(", "))
+    format!(
+        "{:<6} {:<14} {:>7}  {}  {pipeline}  {place}  {}",
+        past.number.to_string(),
+        state,
+        took,
+        local_time(story.at_us),
+        counts.join(", ")
+    )
 }
 
 fn as_json(past: &PastRun, story: &Story, state: &str) -> String {

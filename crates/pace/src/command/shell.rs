@@ -30,7 +30,9 @@ pub fn run(cli: &Cli, args: &ShellArgs, screen: &mut Screen) -> Ended {
         None => {
             let rehearsal = rehearse(plan.clone(), &prepared, &agent)?;
             let (spec, _) = rehearsal.spec(rehearsal.find(step)?)?;
-            agent.open_shell(spec).map_err(|error| Failure::infrastructure(error).help(format!("run what it needs first: pace run '{step}'")))?
+            agent.open_shell(spec).map_err(|error| {
+                Failure::infrastructure(error).help(format!("run what it needs first: pace run '{step}'"))
+            })?
         }
     };
     let exit = open(shell, args.command.as_deref(), screen);
@@ -62,7 +64,10 @@ fn target(words: &[String]) -> Result<(Option<u64>, &str), Failure> {
     match words {
         [step] => Ok((None, step)),
         [run, step] => {
-            let number = run.trim_start_matches('#').parse().map_err(|_| Failure::usage(format!("`{run}` is not the number of a run")))?;
+            let number = run
+                .trim_start_matches('#')
+                .parse()
+                .map_err(|_| Failure::usage(format!("`{run}` is not the number of a run")))?;
             Ok((Some(number), step))
         }
         _ => Err(Failure::usage("pace shell wants a step, or a run's number and a step")),

@@ -1,6 +1,7 @@
 //! `pace why`: what changed since the last time a step ran.
 
 use agent::{Difference, Foresight};
+use cas::tree::ChangeKind;
 use model::{OnFailure, RunNumber, Selection};
 
 use crate::cli::{Cli, Output, StepArgs};
@@ -23,13 +24,18 @@ pub fn run(cli: &Cli, args: &StepArgs, screen: &mut Screen) -> Ended {
     let node = rehearsal.find(&args.step)?;
     let (spec, foresight) = rehearsal.spec(node)?;
     let lines = match foresight {
-        Foresight::Cached(result) => vec![match &result.cached {
-            Some(from) => format!("`{}` would be taken from the cache: nothing that it reads changed since run {}", spec.name, from.number),
-            None => format!("`{}` would be taken from the cache", spec.name),
-        }],
+        Foresight::Cached { from, .. } => {
+            vec![format!(
+                "`{}` would be taken from the cache: nothing that it reads changed since run {}",
+                spec.name, from.number
+            )]
+        }
         Foresight::Open(first) => {
             let first = &plan.nodes[first.at()].name;
-            vec![format!("`{}` depends on what `{first}` writes, and `{first}` has to run first", spec.name), format!("next: pace why '{first}'")]
+            vec![
+                format!("`{}` depends on what `{first}` writes, and `{first}` has to run first", spec.name),
+                format!("next: pace why '{first}'"),
+            ]
         }
         Foresight::Executes(why) => {
             let now = agent.action_of(spec).map_err(Failure::infrastructure)?;
@@ -44,7 +50,7 @@ pub fn run(cli: &Cli, args: &StepArgs, screen: &mut Screen) -> Ended {
     agent.end(&plan.context.run);
     match screen.output {
         Output::Json => {
-            let object = serde_json::json!({ "step": &*spec.name, "cached": matches!(foresight, Foresight::Cached(_)), "because": lines });
+            let object = serde_json::json!({ "step": &*spec.name, "cached": matches!(foresight, Foresight::Cached { .. }), "because": lines });
             screen.text(&object.to_string());
         }
         _ => screen.text(&lines.join("\n")),
@@ -62,6 +68,16 @@ fn said(difference: &Difference) -> String {
         Difference::Env(name, before, now) => change("variable", name, before, now),
         Difference::Platform(name, before, now) => change("platform", name, before, now),
         Difference::Outputs => "  `outputs` changed".into(),
-        Difference::File(path, how) => format!("  file {path} {how}"),
+        Difference::File(path, how) => format!("  file {path} {}", said_of_file(*how)),
+    }
+}
+
+fn said_of_file(how: ChangeKind) -> &'static str {
+    match how {
+        ChangeKind::Added => "is new",
+        ChangeKind::Removed => "is gone",
+        ChangeKind::Content => "changed",
+        ChangeKind::Executable => "may be executed now, or no longer",
+        ChangeKind::Kind => "became another kind of file",
     }
 }
