@@ -141,9 +141,10 @@ fn run_env(run: &RunState<'_>, attempt: AttemptNo) -> BTreeMap<String, String> {
 /// the steps inside it; the first steps of an expansion see what their maker saw.
 fn layers(run: &RunState<'_>, node: NodeIx) -> Vec<NodeIx> {
     let mut found = Vec::new();
-    let mut asked = alloc::vec![node];
+    let mut asked = Vec::new();
     let mut seen = BTreeSet::new();
-    while let Some(asker) = asked.pop() {
+    let mut next = Some(node);
+    while let Some(asker) = next {
         let maker = run.head.graph.group(asker).made_by.filter(|_| run.plan().nodes[asker.at()].needs.is_empty());
         asked.extend(maker.filter(|maker| seen.insert(*maker)));
         let mut take = |needed: NodeIx| match run.definition(needed).kind {
@@ -158,6 +159,7 @@ fn layers(run: &RunState<'_>, node: NodeIx) -> Vec<NodeIx> {
                 Need::One(node) => take(node),
             }
         }
+        next = asked.pop();
     }
     found.sort_unstable();
     found.dedup();

@@ -221,7 +221,7 @@ impl RunState<'_> {
         }
         let blocked = self.is_blocked(node, outcome);
         let state = self.steps.get_mut(node.at())?;
-        *state = StepState::Done { outcome: outcome.clone(), values: Arc::new(values.clone()), at, blocked };
+        *state = StepState::Done { outcome: outcome.clone(), values: values.clone(), at, blocked };
         self.count(node, outcome, blocked);
         self.free_dependants(node, freed);
         Some(())

@@ -56,7 +56,7 @@ pub enum StepState {
         /// How.
         outcome: Outcome,
         /// Its values.
-        values: Arc<BTreeMap<String, String>>,
+        values: BTreeMap<String, String>,
         /// When.
         at: Timestamp,
         /// It did not run because something failed, however many skipped steps ago.

@@ -609,6 +609,17 @@ fn a_fact_that_cannot_happen_is_an_error_and_changes_nothing() {
 }
 
 #[test]
+fn only_a_run_that_has_ended_can_be_forgotten() {
+    let mut w = world(1);
+    let run = w.runs(&pipeline([step("a")]));
+    let mut world = w.engine().clone();
+    assert!(!world.forget(&run));
+    w.passes("a");
+    let mut world = w.engine().clone();
+    assert!(world.forget(&run) && world.run(&run).is_none() && !world.forget(&run));
+}
+
+#[test]
 fn a_parameter_is_checked_against_what_the_pipeline_declares() {
     let mut checked = pipeline([step("a")]);
     let param = |kind, pattern: Option<&str>, choices: &[&str]| model::Param {
