@@ -101,16 +101,21 @@ impl<'a> Decoder<'a> {
 
     /// Reads a map by its table into `into`. `what` names the map: "a step".
     pub(crate) fn table<T: 'static>(&mut self, at: At, what: &str, table: Table<T>, into: &mut T) {
-        let Some(entries) = self.map(at, &format!("a map, as {what} is")) else { return };
+        let wants = match what.strip_prefix('`') {
+            Some(_) => format!("a map with {}", names(table)),
+            None => format!("a map for {what}"),
+        };
+        let Some(entries) = self.map(at, &wants) else { return };
         let mut seen = Vec::with_capacity(entries.len());
         for (key, value) in entries {
+            if self.out.len() >= FOUND_MAX {
+                return;
+            }
             match table.iter().find(|keyword| keyword.entry.name == key.value) {
                 Some(keyword) => {
                     seen.push(keyword.entry.name);
                     let at = At { name: keyword.entry.name, node: value.node };
-                    if self.out.len() < FOUND_MAX {
-                        (keyword.read)(self, at, into);
-                    }
+                    (keyword.read)(self, at, into);
                 }
                 None => self.unknown(&key, what, table),
             }
@@ -351,7 +356,7 @@ impl<'a> Decoder<'a> {
         let letters =
             if dash { "letters, digits, `_` and `-`" } else { "letters, digits and `_`, and not first a digit" };
         let message = format!("`{shown}` cannot be {what}");
-        let help = format!("{what} is at most {} of {letters}", model::limits::STEP_ID_BYTES_MAX);
+        let help = format!("{what} is made of {letters}, at most {}", model::limits::STEP_ID_BYTES_MAX);
         self.found(Diagnostic::error(&BAD_NAME, name.span, message, "not a name").help(help));
         false
     }

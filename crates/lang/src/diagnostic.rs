@@ -115,21 +115,24 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         return None;
     }
     let bound = (written.chars().count() / 3).max(1);
+    let fold = |text: &str| -> Vec<char> {
+        text.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
+    };
+    let folded = fold(written);
     known
         .into_iter()
-        .filter(|name| name.len() <= 100 && *name != written)
-        .map(|name| (distance(written, name), name))
-        .filter(|(distance, _)| *distance <= bound)
+        .filter(|name| name.len() <= 100 && *name != written && name.len().abs_diff(written.len()) <= 4 * bound)
+        .filter_map(|name| Some((distance(&folded, &fold(name), bound)?, name)))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
 
-/// Edits from one word to the other: insert, delete, replace, swap neighbours; case and `-`/`_` do not count.
-fn distance(a: &str, b: &str) -> usize {
-    let fold = |text: &str| -> Vec<char> {
-        text.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
-    };
-    let (a, b) = (fold(a), fold(b));
+/// Edits from one word to the other: insert, delete, replace, swap neighbours; case and `-`/`_` do not count. `None`:
+/// more than `bound`.
+fn distance(a: &[char], b: &[char], bound: usize) -> Option<usize> {
+    if a.len().abs_diff(b.len()) > bound {
+        return None;
+    }
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
     for i in 1..=a.len() {
@@ -142,9 +145,13 @@ fn distance(a: &str, b: &str) -> usize {
             }
             row.push(best);
         }
+        // Two rows, because a swap reaches back over one.
+        if row.iter().chain(&last).all(|edits| *edits > bound) {
+            return None;
+        }
         before = std::mem::replace(&mut last, row);
     }
-    last[b.len()]
+    Some(last[b.len()]).filter(|edits| *edits <= bound)
 }
 
 #[cfg(test)]

@@ -25,7 +25,10 @@ impl Report {
         let base = if color { Renderer::styled() } else { Renderer::plain() };
         let renderer = base.term_width(width).decor_style(DecorStyle::Ascii);
         let mut text = String::new();
-        for diagnostic in self.diagnostics() {
+        for (number, diagnostic) in self.diagnostics().iter().enumerate() {
+            if number > 0 {
+                text.push('\n');
+            }
             let group = self.group(diagnostic);
             text.push_str(&renderer.render(&[group]));
             text.push('\n');
@@ -33,7 +36,8 @@ impl Report {
         }
         if self.left_out() > 0 {
             // Writing to a String does not fail.
-            let _ = writeln!(text, "… and {} more; the first {} are shown", self.left_out(), self.diagnostics().len());
+            let _ =
+                writeln!(text, "\n… and {} more; the first {} are shown", self.left_out(), self.diagnostics().len());
         }
         text
     }
@@ -132,5 +136,5 @@ fn tail(text: &mut String, diagnostic: &Diagnostic, color: bool) {
     for help in &diagnostic.help {
         let _ = writeln!(text, "{cyan}help{off}: {help}");
     }
-    let _ = writeln!(text, "{dim}see: pace explain {}{off}\n", diagnostic.code);
+    let _ = writeln!(text, "{dim}see: pace explain {}{off}", diagnostic.code);
 }

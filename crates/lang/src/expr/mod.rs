@@ -28,7 +28,7 @@ use crate::span_map::SpanMap;
 pub(crate) use codes::TABLE as CODES;
 pub use fuzz::fuzz_expression;
 pub(crate) use template::{as_expr, template};
-pub(crate) use trust::{Trust, collect_env_calls, collect_hash_calls, is_untrusted, template_is_untrusted};
+pub(crate) use trust::{Trust, collect_env_calls, collect_hash_calls, is_untrusted, template_is_untrusted, weight};
 pub use types::Type;
 pub(crate) use types::Types;
 

@@ -133,6 +133,18 @@ pub(super) fn walk<'a>(expr: &'a Expr, visit: &mut dyn FnMut(&'a Expr)) {
     }
 }
 
+/// What a copy of a tree costs: its nodes, and a unit more for every sixteen bytes of text in it.
+pub(crate) fn weight(expr: &Expr) -> usize {
+    let mut units = 0;
+    walk(expr, &mut |node| {
+        units += 1;
+        if let ExprKind::Literal(Value::Text(text)) = &node.kind {
+            units += text.len() / 16;
+        }
+    });
+    units
+}
+
 /// Levels and nodes of a tree.
 pub(super) fn measure(expr: &Expr) -> (usize, usize) {
     let mut nodes = 0;

@@ -7,7 +7,7 @@ use super::{
     reports, resources, retry, script, services, templates, timeout,
 };
 use crate::decode::{At, Decoder};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, nearest};
 use crate::raw::{RawFile, RawStep};
 use crate::yaml::Kind;
 
@@ -130,7 +130,7 @@ fn step(d: &mut Decoder<'_>, at: At) -> Option<RawStep> {
     };
     let mut raw =
         RawStep { span: d.doc.node(at.node).span, head: d.span(at), bytes: d.doc.bytes(at.node), ..RawStep::default() };
-    let mut later = false;
+    let (mut later, mut meant) = (false, false);
     for (key, _) in map {
         let Kind::Scalar(name) = d.kind(*key) else { continue };
         let span = d.doc.node(*key).span;
@@ -142,7 +142,8 @@ fn step(d: &mut Decoder<'_>, at: At) -> Option<RawStep> {
                 let found = Diagnostic::error(&codes::LATER, span, message, "not yet");
                 d.found(found.help("until then write it as a script, with `cmd`"));
             }
-            None => {}
+            // `run` or `cmdd`: the unknown key is told of, and the step does not do nothing.
+            None => meant |= means_work(&name.text),
         }
     }
     if later {
@@ -154,8 +155,16 @@ fn step(d: &mut Decoder<'_>, at: At) -> Option<RawStep> {
         return Some(raw);
     }
     d.table(at, "a step", STEP, &mut raw);
-    kind_is_one(d, &raw);
+    if !meant {
+        kind_is_one(d, &raw);
+    }
     Some(raw)
+}
+
+fn means_work(key: &str) -> bool {
+    let works = STEP.iter().filter(|keyword| Work::ALL.iter().any(|(word, _)| *word == keyword.entry.name));
+    nearest(key, Work::ALL.map(|(word, _)| word)).is_some()
+        || works.into_iter().any(|keyword| keyword.entry.also.contains(&key))
 }
 
 /// A step does exactly one thing, and has only keys that belong to it.

@@ -86,7 +86,9 @@ fn assemble(
     }
     let unfolded = unfold::unfold(&file.steps, &file.templates, &format!("{parent}."), out);
     let graph = Graph::of(&unfolded, out);
-    bounded(&unfolded, out);
+    if !bounded(&unfolded, out) {
+        return None;
+    }
     let mut scene = Scene::new(&unfolded, &graph, &outer.params);
     scene.see_env(outer.env.clone(), outer.untrusted_env.clone());
     let mut reader = Reader::new(sources, out);

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use model::limits::STEPS_MAX;
 use model::{Concurrency, ConcurrencyPolicy, Pipeline, Span};
 
+use super::codes::{UNTRUSTED_QUOTED, UNTRUSTED_SHELL};
 use super::graph::Graph;
 use super::include::{self, ReadError};
-use super::typing::{Reader, Scene, untrusted_names};
+use super::typing::{Reader, Scene, mentions, untrusted_names};
 use super::unfold::{self, Unfolded};
 use crate::decode::{At, Decoder};
 use crate::diagnostic::Diagnostic;
@@ -44,7 +45,9 @@ fn assemble(
     include::follow(path, &mut file, read, sources, out);
     let unfolded = unfold::unfold(&file.steps, &file.templates, "", out);
     let graph = Graph::of(&unfolded, out);
-    bounded(&unfolded, out);
+    if !bounded(&unfolded, out) {
+        return None;
+    }
     let params = file.params.iter().map(|(name, param)| (name.clone(), param.kind)).collect();
     let mut scene = Scene::new(&unfolded, &graph, &params);
     let mut reader = Reader::new(sources, out);
@@ -58,6 +61,7 @@ fn assemble(
     });
     let steps = scene.steps(&file.defaults, &[], &mut reader);
     let (hash_calls, env_calls) = reader.calls();
+    unused_templates(&file, &unfolded, sources, out);
     let name = file.name?.value;
     Some(Pipeline {
         name,
@@ -70,6 +74,32 @@ fn assemble(
         hash_calls,
         env_calls,
     })
+}
+
+/// Checks the templates that nothing uses, with parameters of their types in place of values. Those that read a matrix
+/// are left out, because it comes from the use, and so are findings that depend on the values.
+fn unused_templates(file: &RawFile, unfolded: &Unfolded, sources: &Sources, out: &mut Vec<Diagnostic>) {
+    let used: BTreeSet<&str> = unfolded
+        .frames
+        .iter()
+        .filter_map(|frame| frame.of.as_ref())
+        .map(|(_, template)| template.name.value.as_str())
+        .collect();
+    let env: BTreeSet<String> = file.env.iter().map(|(name, _)| name.value.clone()).collect();
+    for template in &file.templates {
+        if used.contains(template.name.value.as_str()) || template.steps.iter().any(|step| mentions(step, "matrix")) {
+            continue;
+        }
+        let mut found = Vec::new();
+        let unfolded = unfold::unfold(&template.steps, &file.templates, "", &mut found);
+        let graph = Graph::of(&unfolded, &mut found);
+        let params = template.params.iter().map(|(name, param)| (name.clone(), param.kind)).collect();
+        let mut scene = Scene::new(&unfolded, &graph, &params);
+        scene.see_env(env.clone(), BTreeSet::new());
+        scene.steps(&file.defaults, &[], &mut Reader::new(sources, &mut found));
+        found.retain(|found| found.code != UNTRUSTED_QUOTED.code && found.code != UNTRUSTED_SHELL.code);
+        out.append(&mut found);
+    }
 }
 
 /// Bytes to a decoded file. `None`: it is not YAML at all.
@@ -94,8 +124,8 @@ pub(super) fn decode(
     Some(raw)
 }
 
-/// All instances of all steps.
-pub(super) fn bounded(unfolded: &Unfolded, out: &mut Vec<Diagnostic>) {
+/// Whether all instances of all steps are within the bound; if not, going on would be work for nothing.
+pub(super) fn bounded(unfolded: &Unfolded, out: &mut Vec<Diagnostic>) -> bool {
     let mut instances = 0usize;
     for flat in &unfolded.flats {
         let cells = flat.matrix.as_ref().map_or(1, |matrix| matrix.cells);
@@ -103,9 +133,10 @@ pub(super) fn bounded(unfolded: &Unfolded, out: &mut Vec<Diagnostic>) {
         instances = instances.saturating_add(cells.saturating_mul(shards));
         if instances > STEPS_MAX {
             over(flat.raw.head, "step instances, with matrices, shards and templates counted", out);
-            return;
+            return false;
         }
     }
+    !unfolded.full
 }
 
 /// Says that the pipeline has more than [`STEPS_MAX`] of something.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::expr::{BinaryOp, Expr, ExprKind, Template};
+use model::expr::{BinaryOp, Expr, ExprKind, Template, TemplatePart};
 use model::{
     Approve, Artifact, CacheDir, CacheMode, CmdStep, Matrix, Network, ParamKind, Resources, Retry, Service, Shell,
     Span, Step, StepId, StepKind, Timeout, When,
@@ -18,6 +18,7 @@ use crate::decode::{FOUND_MAX, Text};
 use crate::diagnostic::Diagnostic;
 use crate::expr::{self, Trust, Type, Types};
 use crate::keyword::Work;
+use crate::keyword::codes::LIMIT;
 use crate::raw::{RawMatrix, RawStep};
 use crate::report::Sources;
 
@@ -33,11 +34,17 @@ pub(super) struct Reader<'a> {
     env_calls: BTreeSet<String>,
     /// Steps of an expanded file: such calls come too late.
     pub too_late: bool,
+    /// What all that was read weighs, by [`expr::weight`].
+    weight: usize,
 }
+
+/// What all expressions and texts of a pipeline may weigh, with what the parameters of templates stand for put in: ten
+/// thousand steps with two hundred nodes each.
+const WEIGHT_MAX: usize = 2_000_000;
 
 impl<'a> Reader<'a> {
     pub(super) fn new(sources: &'a Sources, out: &'a mut Vec<Diagnostic>) -> Self {
-        Reader { sources, out, hash_calls: BTreeSet::new(), env_calls: BTreeSet::new(), too_late: false }
+        Reader { sources, out, hash_calls: BTreeSet::new(), env_calls: BTreeSet::new(), too_late: false, weight: 0 }
     }
 
     /// Every `hash(…)` and every `env("…")` of what was read.
@@ -48,18 +55,17 @@ impl<'a> Reader<'a> {
     /// A text with `${{ }}`.
     pub(super) fn template(&mut self, text: &Text, types: &Types<'_>) -> Option<Template> {
         if !text.value.contains("${{") {
-            return Some(Template::plain(text.value.as_str()));
+            return self.carries(1 + text.value.len() / 16, text.span).then(|| Template::plain(text.value.as_str()));
         }
         if self.out.len() >= FOUND_MAX {
             return None;
         }
         let template = expr::template(&text.value, &text.map(self.sources), types, self.out)?;
-        for part in &template.parts {
-            if let model::expr::TemplatePart::Expr(expr) = part {
-                self.remember(expr);
-            }
-        }
-        Some(template)
+        let fits = template.parts.iter().all(|part| match part {
+            TemplatePart::Expr(expr) => self.remember(expr),
+            TemplatePart::Text(plain) => self.carries(1 + plain.len() / 16, text.span),
+        });
+        fits.then_some(template)
     }
 
     /// A bare expression that yields true or false.
@@ -81,11 +87,22 @@ impl<'a> Reader<'a> {
         }
         let map = text.map(self.sources).from(offset);
         let expr = expr::expression(source, &map, Some(want), types, self.out)?;
-        self.remember(&expr);
-        Some(expr)
+        self.remember(&expr).then_some(expr)
     }
 
-    fn remember(&mut self, expr: &Expr) {
+    /// Counts something that steps hold. `false`: it is too much by now.
+    pub(super) fn carries(&mut self, weight: usize, at: Span) -> bool {
+        let before = self.weight;
+        self.weight = before.saturating_add(weight);
+        if before <= WEIGHT_MAX && self.weight > WEIGHT_MAX {
+            let message = "with templates and parameters put in, the expressions of the pipeline are too large";
+            let found = Diagnostic::error(&LIMIT, at, message, "here it is over");
+            self.out.push(found.help("let a script compute what the expressions repeat"));
+        }
+        self.weight <= WEIGHT_MAX
+    }
+
+    fn remember(&mut self, expr: &Expr) -> bool {
         let (mut hashes, mut variables) = (BTreeSet::new(), BTreeSet::new());
         expr::collect_hash_calls(expr, &mut hashes);
         expr::collect_env_calls(expr, &mut variables);
@@ -96,6 +113,7 @@ impl<'a> Reader<'a> {
         }
         self.hash_calls.append(&mut hashes);
         self.env_calls.append(&mut variables);
+        self.carries(expr::weight(expr), expr.span)
     }
 
     /// A map of variables.
@@ -189,7 +207,8 @@ impl<'a> Scene<'a> {
     ) -> Option<Step> {
         let raw = &flat.raw;
         let place = self.place(flat, bound, defaults, more_env);
-        let mut condition = bound.condition.clone();
+        let inherited = bound.condition.as_ref();
+        let mut condition = inherited.filter(|expr| reader.carries(expr::weight(expr), raw.head)).cloned();
         if let Some(text) = &raw.condition {
             condition = both(condition, reader.condition(text, &place.types(self, bound)));
         }
@@ -244,10 +263,22 @@ impl<'a> Scene<'a> {
         let mut place = self.place_of(&texts, &flat.depends_on, &bound.prefix, flat.matrix.as_deref());
         if !raw.env.is_empty() || !more_env.is_empty() {
             let own = raw.env.iter().chain(more_env).map(|(name, _)| name.value.clone());
-            place.env = Some(self.env.iter().cloned().chain(own).collect());
+            let own: BTreeSet<String> = own.collect();
+            place.env = Some(self.visible(own, &texts));
         }
         place.secrets = raw.secrets.iter().cloned().collect();
         place
+    }
+
+    /// A step's own variables and the pipeline's. Of these only the ones that are named: a copy of a thousand names for
+    /// each of ten thousand steps would be too much. All of them, for the help, if a name is unknown.
+    fn visible(&self, own: BTreeSet<String>, texts: &[&Text]) -> BTreeSet<String> {
+        let reading = texts.iter().filter(|text| text.value.contains("env"));
+        let named: BTreeSet<&str> = reading.flat_map(|text| words(&text.value)).collect();
+        let after_env = named.iter().filter_map(|word| word.strip_prefix("env."));
+        let known = after_env.into_iter().all(|name| own.contains(name) || self.env.contains(name));
+        let around = self.env.iter().filter(|name| !known || named.contains(name.as_str()));
+        around.cloned().chain(own).collect()
     }
 
     /// What texts may name that stand behind `depends_on`.
@@ -468,6 +499,12 @@ fn texts_of(raw: &RawStep) -> Vec<&Text> {
     }
     texts.extend(raw.artifacts.iter().filter_map(|artifact| artifact.version.as_ref()));
     texts
+}
+
+/// Whether an expression of the step may read something, by its word.
+pub(super) fn mentions(raw: &RawStep, word: &str) -> bool {
+    let with = raw.with.iter().map(|(_, with)| &with.text);
+    texts_of(raw).into_iter().chain(with).any(|text| text.value.contains(word))
 }
 
 /// Whatever could be a step's id in a text: runs of its letters, and their parts between dots.

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use model::Span;
-use model::limits::{EXPANSION_DEPTH_MAX, STEPS_MAX};
+use model::limits::{DIAGNOSTICS_MAX, EXPANSION_DEPTH_MAX, STEPS_MAX};
 
 use super::codes::{DUPLICATE_ID, MATRIX_TWICE, TEMPLATE_DEPTH, UNKNOWN_DEPENDENCY, UNKNOWN_TEMPLATE};
 use super::load::over;
-use crate::decode::Text;
+use crate::decode::{FOUND_MAX, Text};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::keyword::Work;
 use crate::keyword::codes::LIMIT;
@@ -23,6 +23,8 @@ pub(super) struct Unfolded {
     pub flats: Vec<Flat>,
     /// The pipeline itself, then each use; those around come before those within.
     pub frames: Vec<Frame>,
+    /// A bound was passed: not all steps are here.
+    pub full: bool,
 }
 
 /// One step after unfolding.
@@ -71,8 +73,8 @@ pub(super) fn unfold(
         known.entry(template.name.value.as_str()).or_insert(template);
     }
     let root = Frame { prefix: prefix.to_string(), ..Frame::default() };
-    let unfolded = Unfolded { flats: Vec::with_capacity(steps.len()), frames: vec![root] };
-    let mut unfolding = Unfolding { known, out, unfolded, way: Vec::new(), bytes: 0, full: false };
+    let unfolded = Unfolded { flats: Vec::with_capacity(steps.len()), frames: vec![root], full: false };
+    let mut unfolding = Unfolding { known, out, unfolded, way: Vec::new(), bytes: 0 };
     unfolding.steps(0, steps);
     unfolding.unfolded
 }
@@ -84,7 +86,6 @@ struct Unfolding<'a> {
     /// The templates around, outermost first.
     way: Vec<String>,
     bytes: usize,
-    full: bool,
 }
 
 impl Unfolding<'_> {
@@ -94,7 +95,7 @@ impl Unfolding<'_> {
         for step in steps {
             let Some(id) = &step.id else { continue };
             // The second step of an id was told of; its dependants mean the first.
-            if ids.get(id.value.as_str()).is_none_or(|first| *first != id.span) || self.full {
+            if ids.get(id.value.as_str()).is_none_or(|first| *first != id.span) || self.unfolded.full {
                 continue;
             }
             let mut depends_on = self.dependencies(frame, step, id, &ids);
@@ -111,6 +112,7 @@ impl Unfolding<'_> {
         let mut ids: HashMap<&str, Span> = HashMap::with_capacity(steps.len());
         for id in steps.iter().filter_map(|step| step.id.as_ref()) {
             match ids.get(id.value.as_str()) {
+                Some(_) if self.out.len() >= FOUND_MAX => {}
                 Some(first) => {
                     let message = format!("two steps have the id `{}`", id.value);
                     let found = Diagnostic::error(&DUPLICATE_ID, id.span, message, "again").also(*first, "first here");
@@ -145,11 +147,16 @@ impl Unfolding<'_> {
     }
 
     fn unknown(&mut self, frame: usize, id: &Text, name: &Text, ids: &HashMap<&str, Span>) {
+        if self.out.len() >= FOUND_MAX {
+            return;
+        }
         let shown: String = name.value.chars().take(100).collect();
         let message = format!("step `{}` depends on `{shown}`, which does not exist", id.value);
         let found = Diagnostic::error(&UNKNOWN_DEPENDENCY, name.span, message, "no step has this id");
         let of_use = name.value.split_once('.').filter(|(of, _)| ids.contains_key(of));
-        let help = match (nearest(&name.value, sorted(ids)), of_use) {
+        // The search looks at every id; beyond what is shown it would be for nobody.
+        let near = if self.out.len() < DIAGNOSTICS_MAX { nearest(&name.value, sorted(ids)) } else { None };
+        let help = match (near, of_use) {
             (Some(near), _) => Some(format!("there is a step `{near}`")),
             (None, Some((of, _))) => Some(format!("depend on `{of}`: it is done when all its steps are")),
             (None, None) if frame != 0 => Some("steps of a template depend on steps of the template only".to_string()),
@@ -196,13 +203,13 @@ impl Unfolding<'_> {
         self.bytes += 64 + step.bytes + 64 * values;
         if self.unfolded.flats.len() >= STEPS_MAX {
             over(step.head, "steps", self.out);
-            self.full = true;
+            self.unfolded.full = true;
         } else if self.bytes > UNFOLDED_BYTES_MAX {
             let message = format!("the steps have more than {UNFOLDED_BYTES_MAX} bytes with all templates unfolded");
             self.out.push(Diagnostic::error(&LIMIT, step.head, message, "here it is over"));
-            self.full = true;
+            self.unfolded.full = true;
         }
-        !self.full
+        !self.unfolded.full
     }
 
     /// A use: its steps, and a group under its own id.
@@ -230,6 +237,7 @@ impl Unfolding<'_> {
             };
             let number = self.unfolded.frames.len();
             self.unfolded.frames.push(within);
+            self.bytes += template.params.values().map(default_bytes).sum::<usize>();
             self.way.push(template.name.value.clone());
             let from = self.unfolded.flats.len();
             self.steps(number, &template.steps);
@@ -287,6 +295,13 @@ impl Unfolding<'_> {
         }
         self.out.push(found);
         None
+    }
+}
+
+fn default_bytes(param: &model::Param) -> usize {
+    match &param.default {
+        Some(model::expr::Value::Text(text)) => 64 + text.len(),
+        _ => 64,
     }
 }
 

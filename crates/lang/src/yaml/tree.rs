@@ -8,6 +8,7 @@ use model::limits::{FILE_BYTES_MAX, YAML_ALIASES_MAX, YAML_DEPTH_MAX, YAML_NODES
 
 use super::codes::{BAD_ALIAS, BAD_KEY, DUPLICATE_KEY, EMPTY, MERGE_KEY, SEVERAL_DOCUMENTS, TAG, TOO_BIG};
 use super::{Document, Kind, Node, NodeId, Scalar, Size, Style, fault};
+use crate::decode::FOUND_MAX;
 use crate::diagnostic::Diagnostic;
 
 /// Bytes of all texts with aliases followed: no honest file repeats itself eight times over.
@@ -103,6 +104,9 @@ impl Builder<'_> {
             Event::SequenceEnd | Event::MappingEnd => self.end(span),
             Event::Alias(anchor) => self.alias(anchor, span),
             Event::UnresolvedAlias(name) => {
+                if self.out.len() >= FOUND_MAX {
+                    return false;
+                }
                 let message = format!("the alias `*{name}` has no anchor `&{name}` before it");
                 self.out.push(Diagnostic::error(&BAD_ALIAS, span, message, "no such anchor"));
                 let nothing = Scalar { text: String::new(), style: Style::Plain, missing: true };
@@ -130,6 +134,9 @@ impl Builder<'_> {
     }
 
     fn tag(&mut self, at: Span) {
+        if self.out.len() >= FOUND_MAX {
+            return;
+        }
         self.out.push(
             Diagnostic::error(&TAG, at, "a pipeline has no YAML tags", "a tag")
                 .help("leave it out; to make a number a text, put it in quotes"),
@@ -166,6 +173,9 @@ impl Builder<'_> {
         let mut entries = Vec::with_capacity(children.len() / 2);
         let mut seen: HashMap<String, Span> = HashMap::new();
         for pair in children.chunks_exact(2) {
+            if self.out.len() >= FOUND_MAX {
+                break;
+            }
             let node = &self.nodes[pair[0].0 as usize];
             let at = node.span;
             let Kind::Scalar(Scalar { text, missing: false, .. }) = &node.kind else {
