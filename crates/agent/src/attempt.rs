@@ -6,33 +6,29 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use cas::{ActionRecord, CommitEnd, Layer, Tree, TreeEntry};
-use model::limits::FILE_BYTES_MAX;
-use model::{AttemptEnd, AttemptResult, AttemptSpec, CacheMode, Cause, CommandSpec, NodeIx, Work};
-use sandbox::{Child, SpawnError, Usage};
+use cas::{ActionRecord, Tree};
+use model::{AttemptEnd, AttemptResult, AttemptSpec, CacheMode, Cause, CommandSpec, Work};
+use sandbox::{Child, SpawnError};
 
 use crate::action::{Action, Surroundings, interpreter};
+use crate::cache_dirs::{self, CachePlace, CacheUse};
 use crate::config::Executor;
+use crate::fragment::read_file;
 use crate::halt::{Halt, trouble};
-use crate::keep::{self, Kept, Workspace};
-use crate::log::{self, Log, Logged};
+use crate::log::Log;
 use crate::mask::{MASKED_BYTES_MIN, Masker};
 use crate::plain;
 use crate::record::{Entry, Fresh};
-use crate::regular::read_regular;
+use crate::remake::with_remakes;
 use crate::report::Feed;
 use crate::room::Room;
-use crate::run::{Done, Inputs, Place, Run, lock};
-use crate::shell;
+use crate::run::{Done, Inputs, Place, Run};
+use crate::settle::Ran;
 use crate::supervise::{Stopper, supervise};
-use crate::values;
-use crate::workspace::{self, CacheUse, Furniture};
+use crate::workspace::{self, Furniture};
 use crate::{Shared, hit};
-
-/// How often layers of one attempt's stack may turn out to be damaged before the store is given up.
-const REMAKES_MAX: usize = 100;
 
 /// Everything that one attempt works with.
 #[derive(Clone, Copy, Debug)]
@@ -138,56 +134,6 @@ fn begin(
     }
 }
 
-/// Tries again after what was stored and damaged has been made again.
-fn with_remakes(
-    agent: &Shared,
-    run: &Arc<Run>,
-    stopper: &Stopper,
-    mut attempt: impl FnMut() -> Result<AttemptResult, Halt>,
-) -> Result<AttemptResult, Halt> {
-    let mut notes = Vec::new();
-    for _ in 0..REMAKES_MAX {
-        match attempt() {
-            Err(Halt::Remake(node)) => notes.extend(remake(agent, run, node, stopper)?),
-            other => {
-                return other.map(|mut result| {
-                    result.notes.splice(0..0, notes);
-                    result
-                });
-            }
-        }
-    }
-    attempt()
-}
-
-/// Executes the step again whose stored layer is damaged. Unheard: its own result was reported long ago.
-fn remake(agent: &Shared, run: &Arc<Run>, node: NodeIx, stopper: &Stopper) -> Result<Option<String>, Halt> {
-    let Some(damaged) = run.done(node) else { return Ok(None) };
-    let _only_one = lock(&damaged.healing);
-    if run.done(node).is_none_or(|now| !Arc::ptr_eq(&now, &damaged)) {
-        return Ok(None);
-    }
-    if let Some(action) = &damaged.action {
-        agent.actions.remove(action);
-    }
-    let mut spec = (*damaged.spec).clone();
-    if let Work::Command(command) = &mut spec.work {
-        let command = Arc::make_mut(command);
-        (command.fresh, command.verify) = (true, false);
-    }
-    let result = perform(agent, run, &Arc::new(spec), stopper, &Feed::muted(), Instant::now());
-    let name = &damaged.spec.name;
-    match result.end {
-        AttemptEnd::Succeeded => {
-            Ok(Some(format!("the stored result of step `{name}` was damaged, so it was executed again")))
-        }
-        AttemptEnd::Cancelled => Err(Halt::Ends(AttemptEnd::Cancelled)),
-        AttemptEnd::Failed(cause) => Err(trouble(&format!(
-            "the stored result of step `{name}` is damaged, and executing it again failed ({cause}); run with `--no-cache`"
-        ))),
-    }
-}
-
 /// A step that failed or read a file only is still one that others come after.
 fn remember_without_layer(run: &Run, spec: &Arc<AttemptSpec>, action: Option<model::Digest>) {
     if let Ok(inputs) = run.inputs(spec) {
@@ -221,35 +167,6 @@ fn mask(result: &mut AttemptResult, masker: &Masker) {
     }
 }
 
-fn read_file(agent: &Shared, run: &Run, spec: &AttemptSpec, path: &str) -> Result<AttemptResult, Halt> {
-    let inputs = run.inputs(spec)?;
-    let path = path.trim_start_matches("./");
-    let broken = |why: String| Halt::from(Cause::Broken(format!("cannot read `{path}`: {why}")));
-    let digest = match inputs.full.get(path) {
-        Some(TreeEntry::File { digest, .. }) => digest,
-        Some(_) => return Err(broken("it is not a file".into())),
-        None => {
-            return Err(broken("it is not in the workspace; the step that writes it must be in `depends_on`".into()));
-        }
-    };
-    let writer = inputs
-        .stack
-        .iter()
-        .rev()
-        .find(|done| done.layer.iter().any(|layer| layer.entries.iter().any(|entry| entry.path == path)));
-    let bytes = match writer {
-        Some(writer) if digest.size <= FILE_BYTES_MAX as u64 => {
-            agent.store.get(&digest, FILE_BYTES_MAX).map_err(|_| Halt::Remake(writer.spec.node))?
-        }
-        Some(_) => return Err(broken(format!("it is longer than {FILE_BYTES_MAX} bytes"))),
-        None => {
-            read_regular(&run.project.root.join(path), FILE_BYTES_MAX).map_err(|error| broken(error.to_string()))?
-        }
-    };
-    let text = String::from_utf8(bytes).map_err(|_| broken("it is not UTF-8".into()))?;
-    Ok(AttemptResult { text: Some(text), ..AttemptResult::ended(AttemptEnd::Succeeded) })
-}
-
 impl Attempt<'_> {
     fn go(&self) -> Result<AttemptResult, Halt> {
         if self.stopper.is_stopped() {
@@ -279,7 +196,7 @@ impl Attempt<'_> {
         compose(self.agent, self.command, self.given, &inputs.shown)
     }
 
-    fn record(&self, action: &Action, fresh: Option<Fresh>) {
+    pub(crate) fn record(&self, action: &Action, fresh: Option<Fresh>) {
         let entry = Entry { run: self.run.clone(), step: self.spec.name.clone(), action: action.clone(), fresh };
         self.agent.recorder.record(entry);
     }
@@ -334,7 +251,7 @@ impl Attempt<'_> {
         env.insert("HOME".into(), host.home.to_string_lossy().into_owned());
         env.insert("PACE_WORKSPACE".into(), workspace::WORKSPACE.into());
         env.insert("PACE_VALUES".into(), format!("{}/values", workspace::DESK));
-        let mounted = workspace::mount_caches(&bench.room, self.lease_caches(&bench.room)?, host)?;
+        let mounted = cache_dirs::mount_caches(&bench.room, self.lease_caches(&bench.room)?, host)?;
         let furniture = Furniture {
             room: &bench.room,
             lowers: mounted.points.into_iter().chain(bench.lowers.iter().cloned()).collect(),
@@ -350,203 +267,16 @@ impl Attempt<'_> {
         Ok((spec.spawn().map_err(|error| refused(&error))?, mounted.used))
     }
 
-    fn lease_caches(&self, room: &Room) -> Result<Vec<(workspace::CachePlace, CacheUse)>, Halt> {
+    fn lease_caches(&self, room: &Room) -> Result<Vec<(CachePlace, CacheUse)>, Halt> {
         let mut caches = Vec::new();
         for (number, cache) in self.command.caches.iter().enumerate() {
-            let place = workspace::cache_place(cache, &self.agent.host().home)?;
+            let place = cache_dirs::cache_place(cache, &self.agent.host().home)?;
             let lease = self.agent.named.open(&cache.key, &cache.fallback)?;
             let upper = room.path.join(format!("cache-{number}"));
             workspace::make_dirs(&upper)?;
             caches.push((place, CacheUse { lease, upper, key: cache.key.clone() }));
         }
         Ok(caches)
-    }
-
-    fn succeeded(
-        &self,
-        inputs: &Inputs,
-        action: &Action,
-        expected: Option<ActionRecord>,
-        ran: Ran,
-    ) -> Result<AttemptResult, Halt> {
-        let masker = &self.given.masker;
-        let kept = values::read(&ran.bench.room.values(), masker)
-            .map_err(Halt::from)
-            .and_then(|values| Ok((values, self.keep(inputs, &ran)?)))
-            .and_then(|(values, kept)| {
-                let note = expected.map(|record| self.compare(&record, &values, &kept)).transpose()?;
-                Ok((values, kept, note))
-            });
-        let (values, mut kept, note) = match kept {
-            Ok(kept) => kept,
-            Err(Halt::Ends(end)) => return Ok(self.failed(inputs, action, end, ran)),
-            Err(again) => return Err(again),
-        };
-        let mut notes = std::mem::take(&mut kept.notes);
-        notes.extend(note);
-        notes.extend(self.commit_caches(ran.caches));
-        let mut result = AttemptResult {
-            prepare: ran.prepare,
-            values,
-            action: Some(action.digest),
-            layer: kept.manifest,
-            artifacts: std::mem::take(&mut kept.artifacts),
-            reports: std::mem::take(&mut kept.reports),
-            tail: ran.logged.tail,
-            log_bytes: ran.logged.bytes,
-            cpu: ran.usage.cpu,
-            memory_peak: ran.usage.memory_peak,
-            notes,
-            ..AttemptResult::ended(AttemptEnd::Succeeded)
-        };
-        self.remember(inputs, action, kept, ran.bench.room.upper.clone());
-        if self.command.cache == CacheMode::Auto && ran.logged.trouble.is_none() {
-            result.notes.extend(self.flaky(self.agent.actions.outcomes(&action.digest), true));
-            self.record(action, Some(self.fresh(&result, inputs.base.clone())));
-        }
-        result.notes.extend(ran.logged.trouble);
-        ran.bench.room.give_back(self.run, &self.agent.host().home_points);
-        Ok(result)
-    }
-
-    fn keep(&self, inputs: &Inputs, ran: &Ran) -> Result<Kept, Halt> {
-        let capture = |globs: Option<&model::GlobList>| self.capture(inputs, ran, globs);
-        let workspace = Workspace { inputs, root: &self.run.project.root, store: &self.agent.store, capture: &capture };
-        workspace.keep(self.command, &self.run.project.artifact_dir)
-    }
-
-    fn capture(
-        &self,
-        inputs: &Inputs,
-        ran: &Ran,
-        globs: Option<&model::GlobList>,
-    ) -> Result<cas::Captured, cas::LayerError> {
-        let upper = ran.bench.room.upper.clone();
-        match self.agent.config.executor {
-            Executor::Sandbox => cas::capture(&upper, globs, &self.agent.store),
-            // A plain directory is the whole workspace, and no lower directory for anybody.
-            Executor::Process => cas::capture_diff(&upper, &inputs.shown, globs, &self.agent.store)
-                .map(|captured| cas::Captured { whole: false, ..captured }),
-        }
-    }
-
-    fn remember(&self, inputs: &Inputs, action: &Action, kept: Kept, upper: PathBuf) {
-        let place = keep::place_of(&kept, upper);
-        let overlaid = |layer: &Arc<Layer>| inputs.full.overlay(layer);
-        self.run.ended(Done {
-            spec: self.spec.clone(),
-            stack: inputs.stack.iter().map(|done| done.spec.node).collect(),
-            tree: kept.layer.as_ref().map_or_else(|| inputs.full.clone(), overlaid),
-            layer: kept.layer,
-            manifest: kept.manifest,
-            place: Mutex::new(place),
-            action: Some(action.digest),
-            healing: Mutex::default(),
-        });
-    }
-
-    fn fresh(&self, result: &AttemptResult, base: Tree) -> Fresh {
-        let record = ActionRecord {
-            run: self.run.id.clone(),
-            number: self.spec.number,
-            finished: log::now(),
-            exit: 0,
-            took: self.since.elapsed(),
-            values: result.values.clone(),
-            layer: result.layer,
-            log: None,
-            artifacts: result.artifacts.clone(),
-            reports: result.reports.clone(),
-            cpu: result.cpu,
-            memory_peak: result.memory_peak,
-        };
-        Fresh { record, log: log::path(&self.run.project.log_dir, self.spec), base }
-    }
-
-    /// `--verify`: what the cache says against what came out just now.
-    fn compare(&self, record: &ActionRecord, values: &BTreeMap<String, String>, kept: &Kept) -> Result<String, Halt> {
-        let differs = |what: String| {
-            Halt::from(Cause::Broken(format!(
-                "not reproducible: the result of run {} and this one differ in {what}",
-                record.number
-            )))
-        };
-        if record.values != *values {
-            return Err(differs("the values they hand on".into()));
-        }
-        let before = match &record.layer {
-            Some(manifest) => Layer::load(&manifest.digest, &self.agent.store).map_err(|e| keep::layer_trouble(&e))?,
-            None => return Ok("nothing to compare: the cached result keeps no files".into()),
-        };
-        let now = kept.layer.as_deref().cloned().unwrap_or_default();
-        match keep::layer_difference(&before, &now) {
-            Some(what) => Err(differs(what)),
-            None => Ok(format!("reproducible: the same {} files as in run {}", now.entries.len(), record.number)),
-        }
-    }
-
-    /// A cache that cannot be kept costs time, not the step.
-    fn commit_caches(&self, caches: Vec<CacheUse>) -> Vec<String> {
-        let mut notes = Vec::new();
-        for CacheUse { lease, upper, key } in caches {
-            match self.agent.named.commit(lease, upper) {
-                Ok(CommitEnd::Committed) => {}
-                Ok(CommitEnd::Stale) => {
-                    notes.push(format!("what was added to cache `{key}` was dropped: another step was faster"))
-                }
-                Err(error) => notes.push(format!("what was added to cache `{key}` was not kept: {error}")),
-            }
-        }
-        notes
-    }
-
-    fn failed(&self, inputs: &Inputs, action: &Action, end: AttemptEnd, ran: Ran) -> AttemptResult {
-        let capture = |globs: Option<&model::GlobList>| self.capture(inputs, &ran, globs);
-        let workspace = Workspace { inputs, root: &self.run.project.root, store: &self.agent.store, capture: &capture };
-        let reports = workspace.reports_of_failure(self.command);
-        let mut notes: Vec<String> = ran.logged.trouble.iter().cloned().collect();
-        if matches!(end, AttemptEnd::Failed(Cause::Exit(_) | Cause::Signal(_)))
-            && let Ok(outcomes) = self.agent.actions.note_outcome(&action.digest, false)
-        {
-            notes.extend(self.flaky(outcomes, false));
-        }
-        let keeps = self.agent.config.keep_failed && self.agent.config.executor == Executor::Sandbox;
-        if keeps && matches!(end, AttemptEnd::Failed(_)) {
-            notes.extend(shell::keep_later(self, inputs, &ran.bench.room).err());
-        } else {
-            ran.bench.room.give_back(self.run, &self.agent.host().home_points);
-        }
-        AttemptResult {
-            prepare: ran.prepare,
-            action: Some(action.digest),
-            reports,
-            tail: ran.logged.tail,
-            log_bytes: ran.logged.bytes,
-            cpu: ran.usage.cpu,
-            memory_peak: ran.usage.memory_peak,
-            notes,
-            ..AttemptResult::ended(end)
-        }
-    }
-
-    /// `outcomes` are the former ones; a failure of now is already among them, a success not yet.
-    fn flaky(&self, outcomes: cas::Outcomes, succeeded_now: bool) -> Option<String> {
-        let succeeded = outcomes.succeeded + u32::from(succeeded_now);
-        (succeeded > 0 && outcomes.failed > 0).then(|| {
-            format!(
-                "flaky: with the very same inputs this step has succeeded {} and failed {}",
-                times(succeeded),
-                times(outcomes.failed)
-            )
-        })
-    }
-}
-
-fn times(count: u32) -> String {
-    match count {
-        1 => "once".to_string(),
-        2 => "twice".to_string(),
-        _ => format!("{count} times"),
     }
 }
 
@@ -566,16 +296,6 @@ pub(crate) fn compose(agent: &Shared, command: &CommandSpec, given: &Given, tree
 pub(crate) struct Bench {
     pub(crate) room: Room,
     pub(crate) lowers: Vec<PathBuf>,
-}
-
-/// An execution that ended.
-#[derive(Debug)]
-struct Ran {
-    bench: Bench,
-    caches: Vec<CacheUse>,
-    prepare: Duration,
-    usage: Usage,
-    logged: Logged,
 }
 
 fn refused(error: &SpawnError) -> Halt {

@@ -118,3 +118,15 @@ pub enum AgentError {
         step: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        let secret = Secret::new("hunter2".into());
+        assert_eq!(format!("{secret:?}"), "Secret(…)");
+        assert_eq!(secret.reveal(), "hunter2");
+    }
+}

@@ -6,7 +6,9 @@
 
 mod action;
 mod attempt;
+mod cache_dirs;
 mod config;
+mod fragment;
 mod halt;
 mod hit;
 mod host;
@@ -17,10 +19,12 @@ mod plain;
 mod platform;
 mod record;
 mod regular;
+mod remake;
 mod report;
 mod room;
 mod run;
 mod secret;
+mod settle;
 mod shell;
 mod supervise;
 #[cfg(test)]

@@ -560,6 +560,35 @@ fn run_inside(mut spec: sandbox::Spec, script: &str) -> String {
 }
 
 #[test]
+fn a_home_and_a_desk_are_as_new_for_every_attempt() {
+    if !sandboxes() {
+        return;
+    }
+    let mut w = World::new();
+    w.begin();
+    let look = "ls -A $TMPDIR; cat $PACE_VALUES; ls -d ~/left 2>/dev/null || true; ls /run/pace";
+    // Nothing left behind, then something in each place in turn.
+    for (turn, leave) in [
+        "true",
+        "touch ~/left",
+        "mkdir ~/left",
+        "echo k=v > $PACE_VALUES",
+        "touch /run/pace/left",
+        "ln -sf /etc/hostname /run/pace/script",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let leaves = w.step(&format!("leaves{turn}"), leave);
+        w.run(leaves).ok();
+        for again in 0..2 {
+            let step = w.step(&format!("look{turn}-{again}"), &format!("{look}; test {turn}{again}"));
+            w.run(step).ok().says(&["script", "values"]);
+        }
+    }
+}
+
+#[test]
 fn two_agents_share_one_cache() {
     if !sandboxes() {
         return;
