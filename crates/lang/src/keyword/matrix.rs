@@ -67,7 +67,8 @@ fn matrix(d: &mut Decoder<'_>, at: At) -> Option<Matrix> {
     let mut combinations = Vec::new();
     for (name, value) in entries {
         match name.value.as_str() {
-            "exclude" | "include" => combinations.push((name, value)),
+            "exclude" => combinations.push((name, At { name: "exclude", ..value })),
+            "include" => combinations.push((name, At { name: "include", ..value })),
             _ if !d.name_fits(&name, "a matrix axis", false) => {}
             _ => {
                 let values = axis(d, &name, value);
@@ -141,7 +142,7 @@ fn number_says_what_it_means(d: &mut Decoder<'_>, at: At, scalar: &Scalar) {
 /// The combinations of `exclude` or `include`.
 fn cells(d: &mut Decoder<'_>, name: &Text, at: At, matrix: &Matrix) -> Vec<BTreeMap<String, Value>> {
     let mut cells = Vec::new();
-    for item in d.list(at, &format!("a list of combinations in `{}`", name.value)).unwrap_or_default() {
+    for item in d.list(at, "a list of combinations").unwrap_or_default() {
         let mut cell = BTreeMap::new();
         for (axis, value) in d.map(item, "a map of axes to values in each place").unwrap_or_default() {
             let known = matrix.axes.iter().find(|(known, _)| *known == axis.value);

@@ -17,7 +17,7 @@ fn bytes_of(example: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = example;
     while let Some(at) = rest.find('<') {
-        bytes.extend_from_slice(rest[..at].as_bytes());
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
         let (special, length): (Vec<u8>, usize) = match &rest[at..] {
             named if named.starts_with("<0x00>") => (vec![0], 6),
             named if named.starts_with("<0xE9>") => (vec![0xE9], 6),
@@ -34,9 +34,9 @@ fn bytes_of(example: &str) -> Vec<u8> {
 fn check(code: &str, example: &str) -> Report {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut parts = example.split("# file: ");
-    let main = bytes_of(parts.next().unwrap());
+    let main = bytes_of(parts.next().expect("a first file"));
     for part in parts {
-        let (path, text) = part.split_once('\n').unwrap();
+        let (path, text) = part.split_once('\n').expect("a path and a text");
         files.insert(path.trim().to_string(), bytes_of(text));
     }
     if code == "P0139" {

@@ -690,12 +690,12 @@ fn a_matrix_that_cannot_be_says_why() {
       |                                                           ^^^^^^ no such axis
     see: pace explain P0115
 
-    error: `matrix` wants a list of combinations in `include`, this is a whole number
+    error: `include` wants a list of combinations, this is a whole number
      --> paceline.yaml:5:85
       |
     5 |     matrix: { go: [1.20, 1.21, 1.21], os: [], exclude: [{ golang: 1.21 }], include: 3 }
       |                                                                                     ^ not a list
-    help: put it in a list: `matrix: [3]`
+    help: put it in a list: `include: [3]`
     see: pace explain P0103
     "#);
 }
