@@ -108,50 +108,67 @@ macro_rules! codes {
 }
 pub(crate) use codes;
 
+/// Names longer than this are garbage, and not worth quadratic time.
+const NAME_BYTES_MAX: usize = 100;
+/// Names that are compared letter by letter, among those that have about the same letters.
+const CANDIDATES_MAX: usize = 2_000;
+
 /// The name among `known` that a person who wrote `written` most likely meant, if one is near enough.
 pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // A third of the letters may be wrong; long garbage is not worth the quadratic time.
-    if written.len() > 100 {
+    if written.len() > NAME_BYTES_MAX {
         return None;
     }
+    // A third of the letters may be wrong.
     let bound = (written.chars().count() / 3).max(1);
-    let fold = |text: &str| -> Vec<char> {
-        text.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
+    let letters = letters_of(written);
+    let near = |name: &&str| {
+        name.len() <= NAME_BYTES_MAX
+            && *name != written
+            && name.len().abs_diff(written.len()) <= bound
+            && (letters_of(name) ^ letters).count_ones() as usize <= 2 * bound
     };
-    let folded = fold(written);
+    let mut rows = [const { [0u8; NAME_BYTES_MAX + 1] }; 3];
     known
         .into_iter()
-        .filter(|name| name.len() <= 100 && *name != written && name.len().abs_diff(written.len()) <= 4 * bound)
-        .filter_map(|name| Some((distance(&folded, &fold(name), bound)?, name)))
-        .min_by_key(|(distance, _)| *distance)
+        .filter(near)
+        .take(CANDIDATES_MAX)
+        .map(|name| (distance(written.as_bytes(), name.as_bytes(), &mut rows), name))
+        .filter(|(distance, _)| *distance <= bound)
+        .min()
         .map(|(_, name)| name)
 }
 
-/// Edits from one word to the other: insert, delete, replace, swap neighbours; case and `-`/`_` do not count. `None`:
-/// more than `bound`.
-fn distance(a: &[char], b: &[char], bound: usize) -> Option<usize> {
-    if a.len().abs_diff(b.len()) > bound {
-        return None;
+/// Case and `-`/`_` do not count.
+fn folded(byte: u8) -> u8 {
+    if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() }
+}
+
+/// A bit for each letter that occurs.
+fn letters_of(name: &str) -> u64 {
+    name.bytes().fold(0, |bits, byte| bits | 1 << (folded(byte) % 64))
+}
+
+/// Edits from one word to the other: insert, delete, replace, swap neighbours. Three rows, because a swap reaches back
+/// over one.
+fn distance(a: &[u8], b: &[u8], rows: &mut [[u8; NAME_BYTES_MAX + 1]; 3]) -> usize {
+    let [before, last, row] = rows;
+    let (mut before, mut last, mut row) = (before, last, row);
+    for (cell, j) in last[..=b.len()].iter_mut().zip(0u8..) {
+        *cell = j;
     }
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
     for i in 1..=a.len() {
-        let mut row = vec![i];
+        row[0] = i as u8;
         for j in 1..=b.len() {
-            let replace = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replace.min(last[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+            let same = folded(a[i - 1]) == folded(b[j - 1]);
+            let mut best = (last[j - 1] + u8::from(!same)).min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && folded(a[i - 1]) == folded(b[j - 2]) && folded(a[i - 2]) == folded(b[j - 1]) {
                 best = best.min(before[j - 2] + 1);
             }
-            row.push(best);
+            row[j] = best;
         }
-        // Two rows, because a swap reaches back over one.
-        if row.iter().chain(&last).all(|edits| *edits > bound) {
-            return None;
-        }
-        before = std::mem::replace(&mut last, row);
+        (before, last, row) = (last, row, before);
     }
-    Some(last[b.len()]).filter(|edits| *edits <= bound)
+    usize::from(last[b.len()])
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ impl Unfolding<'_> {
         let found = Diagnostic::error(&UNKNOWN_DEPENDENCY, name.span, message, "no step has this id");
         let of_use = name.value.split_once('.').filter(|(of, _)| ids.contains_key(of));
         // The search looks at every id; beyond what is shown it would be for nobody.
-        let near = if self.out.len() < DIAGNOSTICS_MAX { nearest(&name.value, sorted(ids)) } else { None };
+        let near = if self.out.len() < DIAGNOSTICS_MAX { nearest(&name.value, ids.keys().copied()) } else { None };
         let help = match (near, of_use) {
             (Some(near), _) => Some(format!("there is a step `{near}`")),
             (None, Some((of, _))) => Some(format!("depend on `{of}`: it is done when all its steps are")),
@@ -269,8 +269,7 @@ impl Unfolding<'_> {
                 format!("there is no template `{shown}`"),
                 "no template has this name",
             );
-            let help = match nearest(&name.value, self.known.keys().copied().collect::<std::collections::BTreeSet<_>>())
-            {
+            let help = match nearest(&name.value, self.known.keys().copied()) {
                 Some(near) => format!("there is a template `{near}`"),
                 None => "write it under `templates`, or `include` the file that has it".to_string(),
             };
@@ -303,10 +302,4 @@ fn default_bytes(param: &model::Param) -> usize {
         Some(model::expr::Value::Text(text)) => 64 + text.len(),
         _ => 64,
     }
-}
-
-fn sorted<'a>(ids: &HashMap<&'a str, Span>) -> Vec<&'a str> {
-    let mut names: Vec<&str> = ids.keys().copied().collect();
-    names.sort_unstable();
-    names
 }
