@@ -1,5 +1,6 @@
 //! End to end: the real binary on real repositories. One binary, one file a subject.
 
+mod docs;
 mod examples;
 mod faults;
 mod input;
