@@ -7,7 +7,9 @@ use crate::support::{PACE, Repo, finish, is_root, processes, until};
 
 #[test]
 fn a_damaged_blob_is_made_again_and_never_served() {
-    let repo = Repo::new("name: d\nsteps:\n  - { id: gen, cmd: \"echo content > out\", outputs: [out] }\n  - { id: use, depends_on: [gen], cmd: cat out trigger, inputs: [out, trigger] }\n");
+    let repo = Repo::new(
+        "name: d\nsteps:\n  - { id: gen, cmd: \"echo content > out\", outputs: [out] }\n  - { id: use, depends_on: [gen], cmd: cat out trigger, inputs: [out, trigger] }\n",
+    );
     repo.write("trigger", "1\n");
     repo.pace(&["run"]).code(0);
     let damaged = damage(&repo.cache().join("cas"), b"content\n");
@@ -52,7 +54,9 @@ fn scribble(folder: &Path) {
 
 #[test]
 fn sigkill_leaves_no_process_and_the_next_run_goes_on() {
-    let repo = Repo::new("name: k\nsteps:\n  - { id: done, cmd: echo done > d }\n  - { id: long, depends_on: [done], cmd: \"test -f fast || sleep 654.5\" }\n");
+    let repo = Repo::new(
+        "name: k\nsteps:\n  - { id: done, cmd: echo done > d }\n  - { id: long, depends_on: [done], cmd: \"test -f fast || sleep 654.5\" }\n",
+    );
     let run = repo.start(&["run"]);
     until("the long step runs", || !processes("sleep 654.5").is_empty());
     run.signal("KILL");
@@ -66,10 +70,18 @@ fn sigkill_leaves_no_process_and_the_next_run_goes_on() {
 
 #[test]
 fn a_flood_on_one_line_does_not_fill_the_memory() {
-    let repo = Repo::new("name: f\nsteps:\n  - { id: s, cmd: \"head -c 1073741824 /dev/zero | tr '\\\\0' x; echo; echo end\" }\n");
+    let repo = Repo::new(
+        "name: f\nsteps:\n  - { id: s, cmd: \"head -c 1073741824 /dev/zero | tr '\\\\0' x; echo; echo end\" }\n",
+    );
     let mut command = Command::new("sh");
-    let script = format!("'{PACE}' run --output json > /dev/null & p=$!; peak=0; while kill -0 $p 2>/dev/null; do v=$(sed -n 's/VmHWM:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$p/status 2>/dev/null); [ -n \"$v\" ] && peak=$v; sleep 0.05; done; wait $p; echo code $? peak $peak");
-    command.args(["-c", &script]).current_dir(repo.root()).env("PACE_CACHE_DIR", repo.cache()).env("PACE_STATE_DIR", repo.state());
+    let script = format!(
+        "'{PACE}' run --output json > /dev/null & p=$!; peak=0; while kill -0 $p 2>/dev/null; do v=$(sed -n 's/VmHWM:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$p/status 2>/dev/null); [ -n \"$v\" ] && peak=$v; sleep 0.05; done; wait $p; echo code $? peak $peak"
+    );
+    command
+        .args(["-c", &script])
+        .current_dir(repo.root())
+        .env("PACE_CACHE_DIR", repo.cache())
+        .env("PACE_STATE_DIR", repo.state());
     let ended = finish(command).says("code 0");
     let peak: u64 = ended.out.split_whitespace().last().and_then(|n| n.parse().ok()).expect("a number");
     assert!(peak < 64 * 1024, "pace used {peak} KiB");

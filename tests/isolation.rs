@@ -71,7 +71,10 @@ fn there_is_no_network_unless_asked_for() {
 #[test]
 fn inputs_are_all_that_a_step_can_read() {
     let repo = Repo::with(&[
-        ("paceline.yaml", "name: i\nsteps:\n  - { id: s, cmd: \"find . -type f | sort | tr '\\\\n' ' '\", inputs: [\"src/**\"] }\n"),
+        (
+            "paceline.yaml",
+            "name: i\nsteps:\n  - { id: s, cmd: \"find . -type f | sort | tr '\\\\n' ' '\", inputs: [\"src/**\"] }\n",
+        ),
         ("src/a.c", ""),
         ("src/deep/b.c", ""),
         ("README.md", ""),
@@ -94,7 +97,10 @@ fn ignored_files_and_git_are_not_part_of_the_workspace() {
 
 #[test]
 fn daemons_do_not_outlive_their_step() {
-    step("(setsid sleep 1234.5 >/dev/null 2>&1 &) ; (nohup sleep 1234.5 & disown) >/dev/null 2>&1 || true; echo left").pace(&["run"]).code(0).says("s | left");
+    step("(setsid sleep 1234.5 >/dev/null 2>&1 &) ; (nohup sleep 1234.5 & disown) >/dev/null 2>&1 || true; echo left")
+        .pace(&["run"])
+        .code(0)
+        .says("s | left");
     assert_eq!(processes("sleep 1234.5"), [0; 0], "nothing is left");
 }
 
@@ -106,7 +112,12 @@ fn a_step_that_ignores_sigterm_still_ends_at_its_timeout() {
 
 #[test]
 fn a_silent_step_ends_at_its_idle_timeout() {
-    Repo::new("name: t\nsteps:\n  - { id: s, cmd: \"echo working; sleep 60\", timeout: { total: 50s, idle: 500ms } }\n").pace(&["run"]).code(10).says("no output for 0.5s");
+    Repo::new(
+        "name: t\nsteps:\n  - { id: s, cmd: \"echo working; sleep 60\", timeout: { total: 50s, idle: 500ms } }\n",
+    )
+    .pace(&["run"])
+    .code(10)
+    .says("no output for 0.5s");
 }
 
 #[test]
@@ -133,24 +144,43 @@ fn ctrl_c_cancels_with_clean_up_and_twice_kills() {
 #[test]
 fn secrets_reach_the_step_and_nothing_else() {
     let repo = Repo::with(&[
-        ("paceline.yaml", "name: s\nsteps:\n  - { id: s, cmd: \"echo token is $TOKEN; printf %s $TOKEN | base64; test $TOKEN = hunter2-hunter2; exit 4\", secrets: [TOKEN] }\n"),
+        (
+            "paceline.yaml",
+            "name: s\nsteps:\n  - { id: s, cmd: \"echo token is $TOKEN; printf %s $TOKEN | base64; test ${#TOKEN} = 15; exit 4\", secrets: [TOKEN] }\n",
+        ),
         (".gitignore", "secrets.env\n"),
     ]);
     repo.pace(&["run"]).code(2).complains("PACE_SECRET_TOKEN");
     repo.write("secrets.env", "# comment\nTOKEN=hunter2-hunter2\n");
-    repo.pace(&["run", "--secrets", "secrets.env", "--junit", "j.xml"]).code(10).says("token is ***").does_not_say("hunter2").does_not_say("aHVudGVyMi1odW50ZXIy");
+    repo.pace(&["run", "--secrets", "secrets.env", "--junit", "j.xml"])
+        .code(10)
+        .says("token is ***")
+        .does_not_say("hunter2")
+        .does_not_say("aHVudGVyMi1odW50ZXIy");
     let mut command = repo.command(&["run", "--output", "json"]);
     command.env("PACE_SECRET_TOKEN", "hunter2-hunter2");
     finish(command).code(10).does_not_say("hunter2");
-    let found = std::process::Command::new("grep").args(["-rl", "hunter2-hunter2"]).arg(repo.cache()).arg(repo.state()).arg(repo.root().join("j.xml")).output().expect("grep");
+    let found = std::process::Command::new("grep")
+        .args(["-rl", "hunter2-hunter2"])
+        .arg(repo.cache())
+        .arg(repo.state())
+        .arg(repo.root().join("j.xml"))
+        .output()
+        .expect("grep");
     assert_eq!(String::from_utf8_lossy(&found.stdout), "", "no file of ours holds the secret");
 }
 
 #[test]
 fn shell_opens_the_sandbox_of_a_failed_step() {
-    let repo = Repo::new("name: s\nsteps:\n  - { id: gen, cmd: echo made > made.txt }\n  - { id: bad, depends_on: [gen], cmd: \"echo half > half.txt; exit 1\" }\n");
+    let repo = Repo::new(
+        "name: s\nsteps:\n  - { id: gen, cmd: echo made > made.txt }\n  - { id: bad, depends_on: [gen], cmd: \"echo half > half.txt; exit 1\" }\n",
+    );
     repo.pace(&["run"]).code(10);
-    repo.pace(&["shell", "bad", "-c", "cat made.txt half.txt; pwd"]).code(0).says("made").says("half").says("/workspace");
+    repo.pace(&["shell", "bad", "-c", "cat made.txt half.txt; pwd"])
+        .code(0)
+        .says("made")
+        .says("half")
+        .says("/workspace");
     repo.pace(&["shell", "1", "gen", "-c", "ls"]).code(0).says("paceline.yaml");
     repo.pace(&["shell", "bad", "-c", "exit 3"]).code(10);
     repo.pace(&["shell", "nope"]).code(2);
@@ -158,7 +188,9 @@ fn shell_opens_the_sandbox_of_a_failed_step() {
 
 #[test]
 fn the_process_executor_is_offered_and_never_taken_silently() {
-    let repo = Repo::new("name: p\nsteps:\n  - { id: a, cmd: \"echo x > made\" }\n  - { id: b, depends_on: [a], cmd: \"cat made; test ! -e /workspace && echo no sandbox\" }\n");
+    let repo = Repo::new(
+        "name: p\nsteps:\n  - { id: a, cmd: \"echo x > made\" }\n  - { id: b, depends_on: [a], cmd: \"cat made; test ! -e /workspace && echo no sandbox\" }\n",
+    );
     repo.pace(&["run", "--executor", "process"]).code(0).says("b | no sandbox").complains("no isolation");
     assert!(!repo.root().join("made").exists());
     repo.pace(&["run"]).code(10).says("b | x");

@@ -13,7 +13,8 @@ fn as_user(repo: &Repo, args: &[&str]) -> crate::support::Ended {
     if !binary.exists() {
         std::fs::copy(PACE, &binary).expect("a copy of pace");
     }
-    let owned = Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(repo.folder.path()).status().expect("chown");
+    let owned =
+        Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(repo.folder.path()).status().expect("chown");
     assert!(owned.success());
     let mut command = Command::new("setpriv");
     command.args(["--reuid", USER, "--regid", USER, "--clear-groups"]).arg(binary).args(args).current_dir(repo.root());
@@ -31,7 +32,12 @@ fn an_ordinary_user_gets_the_same_sandbox_and_cache() {
     let repo = Repo::new(
         "name: u\nsteps:\n  - { id: a, cmd: \"echo made > x; rm paceline.yaml; id -u\" }\n  - { id: b, depends_on: [a], cmd: \"cat x; test ! -e paceline.yaml; touch /usr/x 2>/dev/null || echo refused; grep CapEff /proc/self/status; (setsid sleep 777.5 &)\" }\n",
     );
-    as_user(&repo, &["run"]).code(0).says("a | 54321").says("b | made").says("b | refused").says("CapEff:\t0000000000000000");
+    as_user(&repo, &["run"])
+        .code(0)
+        .says("a | 54321")
+        .says("b | made")
+        .says("b | refused")
+        .says("CapEff:\t0000000000000000");
     assert_eq!(crate::support::processes("sleep 777.5"), [0; 0]);
     as_user(&repo, &["run"]).code(0).says("a: cached").says("b: cached");
 }
@@ -46,7 +52,11 @@ fn an_unreadable_file_is_named() {
     Command::new("chown").args(["0:0"]).arg(repo.root().join("closed.txt")).status().expect("chown");
     Command::new("chmod").args(["600"]).arg(repo.root().join("closed.txt")).status().expect("chmod");
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", USER, "--regid", USER, "--clear-groups"]).arg(repo.folder.path().join("pace")).arg("run").current_dir(repo.root());
+    command
+        .args(["--reuid", USER, "--regid", USER, "--clear-groups"])
+        .arg(repo.folder.path().join("pace"))
+        .arg("run")
+        .current_dir(repo.root());
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", repo.folder.path().join("home"));
     command.env("PACE_CACHE_DIR", repo.cache()).env("PACE_STATE_DIR", repo.state());
     finish(command).code(11).complains("closed.txt");

@@ -34,7 +34,8 @@ fn json_is_one_event_a_line_from_request_to_end() {
 
 #[test]
 fn a_junit_report_names_every_step() {
-    let repo = Repo::new("name: j\nsteps:\n  - { id: ok, cmd: \"true\" }\n  - { id: bad, cmd: \"echo '<&>' ; exit 2\" }\n");
+    let repo =
+        Repo::new("name: j\nsteps:\n  - { id: ok, cmd: \"true\" }\n  - { id: bad, cmd: \"echo '<&>' ; exit 2\" }\n");
     repo.pace(&["run", "--keep-going", "--junit", "report.xml"]).code(10);
     let report = std::fs::read_to_string(repo.root().join("report.xml")).expect("the report");
     for part in ["name=\"ok\"", "name=\"bad\"", "<failure", "exit code 2", "&lt;&amp;&gt;"] {
@@ -44,7 +45,8 @@ fn a_junit_report_names_every_step() {
 
 #[test]
 fn history_lists_runs_and_shows_logs() {
-    let repo = Repo::new("name: h\nsteps:\n  - { id: a, cmd: echo from a }\n  - { id: b, cmd: \"echo from b; exit 1\" }\n");
+    let repo =
+        Repo::new("name: h\nsteps:\n  - { id: a, cmd: echo from a }\n  - { id: b, cmd: \"echo from b; exit 1\" }\n");
     repo.pace(&["run", "--keep-going"]).code(10);
     repo.pace(&["run", "a"]).code(0);
     let runs = repo.pace(&["runs"]).code(0).out;

@@ -109,7 +109,9 @@ fn named_steps_bring_what_they_need() {
 
 #[test]
 fn verify_finds_a_step_that_is_not_reproducible() {
-    let repo = Repo::new("name: v\nsteps:\n  - { id: same, cmd: echo x > x, outputs: [x] }\n  - { id: other, cmd: date +%N > y, outputs: [y] }\n");
+    let repo = Repo::new(
+        "name: v\nsteps:\n  - { id: same, cmd: echo x > x, outputs: [x] }\n  - { id: other, cmd: date +%N > y, outputs: [y] }\n",
+    );
     repo.pace(&["run"]).code(0);
     repo.pace(&["run", "--verify", "same"]).code(0);
     repo.pace(&["run", "--verify", "other"]).code(10).says("y");
@@ -134,7 +136,12 @@ steps:
     cmd: echo no
 "#,
     );
-    repo.pace(&["run"]).code(0).says("linux 2 with 1.23").says("bsd 1 with 1.23").does_not_say("bsd 2").does_not_say("never | no");
+    repo.pace(&["run"])
+        .code(0)
+        .says("linux 2 with 1.23")
+        .says("bsd 1 with 1.23")
+        .does_not_say("bsd 2")
+        .does_not_say("never | no");
 }
 
 #[test]
@@ -201,9 +208,13 @@ fn two_runs_at_once_on_one_repository_are_safe() {
 
 #[test]
 fn a_concurrency_group_lets_one_run_in_at_a_time() {
-    let repo = Repo::new("name: g\nconcurrency: { group: one, policy: queue }\nsteps:\n  - { id: s, cmd: \"sleep 0.5\", cache: never }\n");
+    let repo = Repo::new(
+        "name: g\nconcurrency: { group: one, policy: queue }\nsteps:\n  - { id: s, cmd: \"sleep 0.5\", cache: never }\n",
+    );
     let first = repo.start(&["run"]);
-    crate::support::until("the first run holds the group", || repo.state().join("groups").is_dir() && !crate::support::processes("sleep 0.5").is_empty());
+    crate::support::until("the first run holds the group", || {
+        repo.state().join("groups").is_dir() && !crate::support::processes("sleep 0.5").is_empty()
+    });
     let second = repo.pace(&["run"]).code(0);
     second.complains("waits for concurrency group `one`, held by run #1");
     first.wait().code(0);
@@ -211,7 +222,9 @@ fn a_concurrency_group_lets_one_run_in_at_a_time() {
 
 #[test]
 fn a_newer_run_cancels_the_older_one_when_the_group_says_so() {
-    let repo = Repo::new("name: g\nconcurrency: { group: one, policy: cancel-running }\nsteps:\n  - { id: s, cmd: \"test -f fast || sleep 100.25\", cache: never }\n");
+    let repo = Repo::new(
+        "name: g\nconcurrency: { group: one, policy: cancel-running }\nsteps:\n  - { id: s, cmd: \"test -f fast || sleep 100.25\", cache: never }\n",
+    );
     let first = repo.start(&["run"]);
     crate::support::until("the first run is under way", || !crate::support::processes("sleep 100.25").is_empty());
     repo.write("fast", "");
@@ -232,12 +245,22 @@ fn named_caches_survive_the_run_and_stay_out_of_results() {
 #[test]
 fn path_filters_hold_a_pipeline_back() {
     let repo = Repo::with(&[
-        (".paceline/api.yaml", "name: api\non: { push: { paths: [\"api/**\"] } }\nsteps:\n  - { id: a, cmd: echo api runs }\n"),
-        (".paceline/web.yaml", "name: web\non: { push: { paths: [\"web/**\"] } }\nsteps:\n  - { id: w, cmd: echo web runs }\n"),
+        (
+            ".paceline/api.yaml",
+            "name: api\non: { push: { paths: [\"api/**\"] } }\nsteps:\n  - { id: a, cmd: echo api runs }\n",
+        ),
+        (
+            ".paceline/web.yaml",
+            "name: web\non: { push: { paths: [\"web/**\"] } }\nsteps:\n  - { id: w, cmd: echo web runs }\n",
+        ),
         ("api/x", "1"),
     ]);
     repo.write("api/x", "2");
     repo.commit();
-    repo.pace(&["run", "--event", "push"]).code(0).says("a | api runs").says(".paceline/web.yaml: nothing to run").does_not_say("web runs");
+    repo.pace(&["run", "--event", "push"])
+        .code(0)
+        .says("a | api runs")
+        .says(".paceline/web.yaml: nothing to run")
+        .does_not_say("web runs");
     repo.pace(&["run"]).code(2).complains("name one with --file");
 }

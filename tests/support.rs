@@ -43,7 +43,12 @@ impl Ended {
     /// Asserts that standard output does not hold a text.
     #[track_caller]
     pub fn does_not_say(self, text: &str) -> Ended {
-        assert!(!self.out.contains(text) && !self.err.contains(text), "`{text}` in\n--- out\n{}\n--- err\n{}", self.out, self.err);
+        assert!(
+            !self.out.contains(text) && !self.err.contains(text),
+            "`{text}` in\n--- out\n{}\n--- err\n{}",
+            self.out,
+            self.err
+        );
         self
     }
     /// Asserts that standard error holds a text.
@@ -55,7 +60,10 @@ impl Ended {
     /// The JSON events on standard output.
     #[track_caller]
     pub fn events(&self) -> Vec<serde_json::Value> {
-        self.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in `{line}`"))).collect()
+        self.out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in `{line}`")))
+            .collect()
     }
 }
 
@@ -111,7 +119,17 @@ impl Repo {
             self.git(&["init", "-q", "-b", "main"]);
         }
         self.git(&["add", "-A"]);
-        self.git(&["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "commit", "-q", "--allow-empty", "-m", "A change"]);
+        self.git(&[
+            "-c",
+            "user.name=Ada",
+            "-c",
+            "user.email=ada@example.com",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "A change",
+        ]);
     }
 
     /// Runs Git, which must succeed.
@@ -170,10 +188,6 @@ pub struct Live {
 }
 
 impl Live {
-    /// Its process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
     /// Sends a signal: `INT`, `TERM`, `KILL`.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().expect("kill");
@@ -235,11 +249,15 @@ pub fn copy(from: &Path, to: &Path) {
         match entry.file_type().expect("a type") {
             kind if kind.is_dir() => {
                 // Leftovers of somebody's own build are no part of an example.
-                if !["target", "node_modules", ".venv", "__pycache__", "dist"].contains(&entry.file_name().to_string_lossy().as_ref()) {
+                if !["target", "node_modules", ".venv", "__pycache__", "dist"]
+                    .contains(&entry.file_name().to_string_lossy().as_ref())
+                {
                     copy(&entry.path(), &target);
                 }
             }
-            kind if kind.is_symlink() => std::os::unix::fs::symlink(std::fs::read_link(entry.path()).expect("a link"), target).expect("a link"),
+            kind if kind.is_symlink() => {
+                std::os::unix::fs::symlink(std::fs::read_link(entry.path()).expect("a link"), target).expect("a link")
+            }
             _ => drop(std::fs::copy(entry.path(), target).expect("a copy")),
         }
     }
@@ -251,7 +269,7 @@ pub fn processes(mark: &str) -> Vec<u32> {
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&line).contains(mark) && id != std::process::id() {
+        if String::from_utf8_lossy(&line).replace('\0', " ").contains(mark) && id != std::process::id() {
             found.push(id);
         }
     }

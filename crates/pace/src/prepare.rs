@@ -200,7 +200,7 @@ fn secrets(plan: &Plan, args: &ExecuteArgs) -> Result<BTreeMap<String, Secret>, 
     for (name, step) in wanted_secrets(plan) {
         match file.get(&name).cloned().or_else(|| std::env::var(format!("PACE_SECRET_{name}")).ok()) {
             Some(value) => drop(secrets.insert(name, Secret::new(value))),
-            None => drop(missing.insert(format!("step `{step}` wants secret `{name}`, which was not given"))),
+            None => drop(missing.insert(format!("step `{step}` wants secret `{name}`, and PACE_SECRET_{name} is not set"))),
         }
     }
     match missing.is_empty() {
@@ -208,7 +208,7 @@ fn secrets(plan: &Plan, args: &ExecuteArgs) -> Result<BTreeMap<String, Secret>, 
         false => {
             let missing: Vec<_> = missing.into_iter().collect();
             Err(Failure::usage(missing.join("\n       "))
-                .help("put NAME=VALUE lines in a file and give it by --secrets FILE, or set PACE_SECRET_<NAME>"))
+                .help("set the variable, or put NAME=VALUE lines in a file and give it by --secrets FILE"))
         }
     }
 }

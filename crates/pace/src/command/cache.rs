@@ -9,11 +9,13 @@ use model::units::{parse_bytes, parse_duration};
 use crate::cli::{CacheArgs, CacheCommand, Output};
 use crate::exit::{Ended, Exit, Failure};
 use crate::folders::Folders;
+use crate::history::cannot;
 use crate::screen::Screen;
 
 /// One of its commands.
 pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
     let root = Folders::find()?.cache;
+    std::fs::create_dir_all(&root).map_err(|error| cannot("make", &root, &error))?;
     match &args.what {
         CacheCommand::Path => screen.text(&root.display().to_string()),
         CacheCommand::Stats => {

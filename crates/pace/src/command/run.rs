@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::{Capacity, OnFailure, Outcome, Plan, Selection};
 use view::RunView;
 
-use crate::cli::{Cli, EventName, Output, RunArgs};
+use crate::cli::{Cli, EventName, ExecutorName, Output, RunArgs};
 use crate::exit::{Ended, Exit, Failure};
 use crate::group::GroupLock;
 use crate::history::{History, LiveRun, cannot};
@@ -77,6 +77,9 @@ fn execute(
     screen: &mut Screen,
     stops: &Stops,
 ) -> Ended {
+    if args.execute.executor == ExecutorName::Process {
+        screen.warning("no isolation: steps run as plain processes and can read and write all that you can");
+    }
     let (agent, reports) = prepared.agent(&plan, &args.execute)?;
     let artifacts = live.artifact_folder();
     agent.begin(
@@ -91,7 +94,9 @@ fn execute(
     );
     let run = plan.context.run.clone();
     let (outcome, view) = Runner::new(plan.clone(), &agent, reports, live, screen, stops).run(capacity(args))?;
-    agent.end(&run);
+    for note in agent.end(&run) {
+        screen.warning(&note);
+    }
     after(prepared, &plan, &view, args, &artifacts, screen)?;
     if screen.output != Output::Json {
         let summary = view::summary::render(&view, screen.style(), screen.size().0);
