@@ -84,7 +84,7 @@ impl<'a> Runner<'a> {
             self.draw();
         };
         self.drain();
-        self.screen.clear();
+        self.draw_last();
         Ok((outcome, self.view))
     }
 
@@ -137,7 +137,9 @@ impl<'a> Runner<'a> {
         for fact in &decision.events {
             self.world.fold(fact).map_err(impossible)?;
             self.fold_view(fact);
-            seen.push((view::json::fact(&self.view, fact), view::plain::fact(&self.view, fact)));
+            // The summary tells the end of a run at greater length.
+            let plain = if self.ended.is_some() { None } else { view::plain::fact(&self.view, fact) };
+            seen.push((view::json::fact(&self.view, fact), plain));
         }
         self.history.append(seen.iter().map(|(json, _)| json.as_str()))?;
         for (json, plain) in seen {
@@ -194,6 +196,18 @@ impl<'a> Runner<'a> {
         self.drawn_at = at;
         let reasons = engine::waiting(&self.world, &self.run, at);
         self.view.set_reasons(reasons.into_iter().map(|(node, reason)| (node, reason.text)).collect());
+        self.draw_frame(at);
+    }
+
+    /// The tree as it ended stays on the terminal, above the summary.
+    fn draw_last(&mut self) {
+        if self.screen.is_live() {
+            self.draw_frame(now());
+            self.screen.keep();
+        }
+    }
+
+    fn draw_frame(&mut self, at: Timestamp) {
         let (width, height) = self.screen.size();
         let frame = view::live::frame(&self.view, at, width, height.saturating_sub(1), self.screen.style());
         self.screen.draw(&frame);

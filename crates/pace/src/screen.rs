@@ -79,6 +79,11 @@ impl Screen {
         self.drawn = frame.len();
     }
 
+    /// Leaves the live block where it is and goes on below it.
+    pub fn keep(&mut self) {
+        self.drawn = 0;
+    }
+
     /// Takes the live block away.
     pub fn clear(&mut self) {
         let out = self.erase();

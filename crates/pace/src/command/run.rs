@@ -101,6 +101,10 @@ fn execute(
     if screen.output != Output::Json {
         let summary = view::summary::render(&view, screen.style(), screen.size().0);
         screen.text(&summary);
+        if artifacts.is_dir() {
+            let place = args.artifacts.as_deref().unwrap_or(&artifacts);
+            screen.text(&format!("artifacts are in {}", place.display()));
+        }
     }
     Ok(outcome.into())
 }
