@@ -29,7 +29,8 @@ fn shell(repo: &Repo, script: &str) -> Command {
     let mut path = vec![PathBuf::from(PACE).parent().expect("a folder").to_path_buf()];
     path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let mut command = repo.command(&[]);
-    let envs: Vec<_> = command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+    let envs: Vec<_> =
+        command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
     command = Command::new("sh");
     command.args(["-euc", script]).current_dir(repo.root()).stdin(std::process::Stdio::null());
     for (name, value) in envs {

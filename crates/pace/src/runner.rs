@@ -175,7 +175,8 @@ impl<'a> Runner<'a> {
             Command::Expand { run, node, fence, path, text, depth } => {
                 let parent = self.plan_now().step(node).id.clone();
                 let outer = lang::Outer::of_plan(&self.plan_now());
-                let (steps, report) = lang::load_expansion(&path, text.as_bytes(), &parent, depth.saturating_sub(1), &outer);
+                let (steps, report) =
+                    lang::load_expansion(&path, text.as_bytes(), &parent, depth.saturating_sub(1), &outer);
                 let steps = steps.filter(|_| !report.has_errors()).ok_or_else(|| report.render(false, 100));
                 self.take(Input::Expanded { run, node, fence, steps })?;
             }
