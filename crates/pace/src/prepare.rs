@@ -199,9 +199,11 @@ fn secrets(plan: &Plan, args: &ExecuteArgs) -> Result<BTreeMap<String, Secret>, 
     let mut missing = BTreeSet::new();
     for (name, step) in wanted_secrets(plan) {
         match file.get(&name).cloned().or_else(|| std::env::var(format!("PACE_SECRET_{name}")).ok()) {
-            Some(value) => drop(secrets.insert(name, Secret::new(value))),
+            Some(value) => {
+                secrets.insert(name, Secret::new(value));
+            }
             None => {
-                drop(missing.insert(format!("step `{step}` wants secret `{name}`, and PACE_SECRET_{name} is not set")))
+                missing.insert(format!("step `{step}` wants secret `{name}`, and PACE_SECRET_{name} is not set"));
             }
         }
     }
