@@ -187,6 +187,36 @@ fn shell_opens_the_sandbox_of_a_failed_step() {
 }
 
 #[test]
+fn shell_on_a_terminal_has_a_terminal_of_its_own() {
+    let repo = Repo::new("name: s\nsteps:\n  - { id: s, cmd: echo }\n");
+    // `script` gives `pace` a terminal and types what it gets on its standard input.
+    let shell = format!(
+        "sleep 1; echo 'test -t 0 && echo \"size $(stty size) in $PWD\"; exit' | script -qec '{} shell s' /dev/null",
+        crate::support::PACE
+    );
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &shell]).current_dir(repo.root());
+    command.env("PACE_CACHE_DIR", repo.cache()).env("PACE_STATE_DIR", repo.state());
+    finish(command).code(0).says("in /workspace");
+}
+
+#[test]
+fn a_host_that_forbids_sandboxes_says_so_and_what_to_do() {
+    let repo = Repo::new("name: n\nsteps:\n  - { id: s, cmd: echo done }\n");
+    // Inside a user namespace of its own, in which no further ones can be made.
+    let inside = |args: &str| {
+        let mut command = std::process::Command::new("unshare");
+        let script = format!("echo 0 > /proc/sys/user/max_user_namespaces && exec {} {args}", crate::support::PACE);
+        command.args(["-U", "-r", "sh", "-c", &script]).current_dir(repo.root());
+        command.env("PACE_CACHE_DIR", repo.cache()).env("PACE_STATE_DIR", repo.state());
+        finish(command)
+    };
+    inside("run").code(11).says("allows no user namespaces").says("--executor process");
+    inside("doctor").code(11).says("--executor process");
+    inside("run --executor process").code(0).complains("no isolation").says("s | done");
+}
+
+#[test]
 fn the_process_executor_is_offered_and_never_taken_silently() {
     let repo = Repo::new(
         "name: p\nsteps:\n  - { id: a, cmd: \"echo x > made\" }\n  - { id: b, depends_on: [a], cmd: \"cat made; test ! -e /workspace && echo no sandbox\" }\n",

@@ -264,3 +264,13 @@ fn path_filters_hold_a_pipeline_back() {
         .does_not_say("web runs");
     repo.pace(&["run"]).code(2).complains("name one with --file");
 }
+
+#[test]
+fn a_rerun_keeps_the_parameters_of_the_run_it_repeats() {
+    let repo = Repo::new(
+        "name: p\nparams:\n  word: { type: string, default: none }\nsteps:\n  - { id: s, cmd: 'echo \"word ${{ params.word }}\"; test -f fixed' }\n",
+    );
+    repo.pace(&["run", "--param", "word=kept"]).code(10);
+    repo.write("fixed", "");
+    repo.pace(&["run", "--rerun-failed"]).code(0).says("s | word kept");
+}

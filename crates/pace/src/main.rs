@@ -11,6 +11,7 @@ mod past;
 mod prepare;
 mod project;
 mod rehearsal;
+mod relay;
 mod runner;
 mod screen;
 mod signals;

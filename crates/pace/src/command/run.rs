@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::{Capacity, OnFailure, Outcome, Plan, Selection};
 use view::RunView;
 
-use crate::cli::{Cli, EventName, ExecutorName, Output, RunArgs};
+use crate::cli::{Cli, EventName, ExecutorName, Output, RunArgs, TriggerArgs};
 use crate::exit::{Ended, Exit, Failure};
 use crate::group::GroupLock;
 use crate::history::{History, LiveRun, cannot};
@@ -46,13 +46,13 @@ fn run_one(project: Project, args: &RunArgs, screen: &mut Screen, stops: &Stops)
         }
         return Ok(Exit::Green);
     }
-    let selection = selection(&prepared.history, args)?;
+    let (selection, trigger) = selection(&prepared.history, args)?;
     let on_failure = match (args.keep_going, args.fail_fast) {
         (true, _) => OnFailure::KeepGoing,
         (_, true) => OnFailure::FailFast,
         _ => OnFailure::Stop,
     };
-    let context = |number| prepared.context(number, &args.trigger, selection.clone(), on_failure);
+    let context = |number| prepared.context(number, &trigger, selection.clone(), on_failure);
     // Planned once before the run gets a number, so that a mistake on the command line leaves no run behind.
     prepared.plan(context(model::RunNumber(0))?)?;
     let live = prepared.history.begin()?;
@@ -153,18 +153,26 @@ fn memory_of_host() -> u64 {
     kib.map_or(u64::MAX, |kib| kib * 1024)
 }
 
-fn selection(history: &History, args: &RunArgs) -> Result<Selection, Failure> {
+/// Which steps, and with which parameters: a rerun takes those of the last run, unless others are given.
+fn selection(history: &History, args: &RunArgs) -> Result<(Selection, TriggerArgs), Failure> {
     let mut selection =
         Selection { only: args.steps.clone(), from: args.from.clone(), no_cache: args.no_cache, verify: args.verify };
+    let mut trigger = args.trigger.clone();
     if args.rerun_failed {
         let last = history.find(None)?;
-        selection.only = Story::of(&last.events()?).not_passed();
+        let events = last.events()?;
+        let story = Story::of(&events);
+        selection.only = story.not_passed();
         if selection.only.is_empty() {
             return Err(Failure::usage(format!("nothing failed in run {}", last.number))
                 .help("`pace run` runs everything, and takes what did not change from the cache"));
         }
+        if trigger.params.is_empty() {
+            let params = story.requested.into_iter().flat_map(|requested| &requested.params);
+            trigger.params = params.map(|(name, value)| format!("{name}={value}")).collect();
+        }
     }
-    Ok(selection)
+    Ok((selection, trigger))
 }
 
 fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {

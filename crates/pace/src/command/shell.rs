@@ -11,6 +11,7 @@ use crate::exit::{Ended, Exit, Failure};
 use crate::prepare::Prepared;
 use crate::project::Project;
 use crate::rehearsal::rehearse;
+use crate::relay::Relay;
 use crate::screen::Screen;
 
 /// Opens the kept sandbox of a failed attempt as it was, or else the sandbox that the step would get now.
@@ -44,20 +45,44 @@ fn open(mut shell: Shell, command: Option<&str>, screen: &mut Screen) -> Ended {
     for note in &shell.notes {
         screen.warning(note);
     }
-    let cannot = |error: std::io::Error| Failure::internal(format!("cannot hand the terminal to the shell: {error}"));
-    shell.spec.stdin = Some(std::io::stdin().as_fd().try_clone_to_owned().map_err(cannot)?);
-    shell.spec.stdout = Some(std::io::stdout().as_fd().try_clone_to_owned().map_err(cannot)?);
-    shell.spec.stderr = Some(std::io::stderr().as_fd().try_clone_to_owned().map_err(cannot)?);
-    shell.spec.terminal = rustix::termios::isatty(std::io::stdin());
     if let Some(command) = command {
         shell.spec.argv = ["sh", "-c", command].map(Into::into).to_vec();
     }
-    let mut child = shell.spec.spawn().map_err(Failure::infrastructure)?;
-    let (exit, _) = child.wait().map_err(|error| Failure::internal(format!("cannot wait for the shell: {error}")))?;
+    let exit = match rustix::termios::isatty(std::io::stdin()) && rustix::termios::isatty(std::io::stdout()) {
+        true => on_a_terminal(shell)?,
+        false => on_pipes(shell)?,
+    };
     match (exit, command) {
         (sandbox::Exit::Code(0), _) | (_, None) => Ok(Exit::Green),
         _ => Ok(Exit::StepFailed),
     }
+}
+
+/// With a terminal of its own, so that job control and full-screen programs work.
+fn on_a_terminal(mut shell: Shell) -> Result<sandbox::Exit, Failure> {
+    let cannot = |error: std::io::Error| Failure::internal(format!("cannot make a terminal for the shell: {error}"));
+    let relay = Relay::open().map_err(cannot)?;
+    let end = || relay.theirs.try_clone().map(Some).map_err(cannot);
+    (shell.spec.stdin, shell.spec.stdout, shell.spec.stderr) = (end()?, end()?, end()?);
+    shell.spec.terminal = true;
+    let mut child = shell.spec.spawn().map_err(Failure::infrastructure)?;
+    relay.run(|| matches!(child.try_wait(), Ok(Some(_)) | Err(_))).map_err(cannot)?;
+    wait(&mut child)
+}
+
+fn on_pipes(mut shell: Shell) -> Result<sandbox::Exit, Failure> {
+    let cannot = |error: std::io::Error| Failure::internal(format!("cannot hand over standard input: {error}"));
+    shell.spec.stdin = Some(std::io::stdin().as_fd().try_clone_to_owned().map_err(cannot)?);
+    shell.spec.stdout = Some(std::io::stdout().as_fd().try_clone_to_owned().map_err(cannot)?);
+    shell.spec.stderr = Some(std::io::stderr().as_fd().try_clone_to_owned().map_err(cannot)?);
+    shell.spec.terminal = false;
+    let mut child = shell.spec.spawn().map_err(Failure::infrastructure)?;
+    wait(&mut child)
+}
+
+fn wait(child: &mut sandbox::Child) -> Result<sandbox::Exit, Failure> {
+    let (exit, _) = child.wait().map_err(|error| Failure::internal(format!("cannot wait for the shell: {error}")))?;
+    Ok(exit)
 }
 
 fn target(words: &[String]) -> Result<(Option<u64>, &str), Failure> {
