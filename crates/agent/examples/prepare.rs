@@ -86,8 +86,10 @@ fn spec(run: &RunId, number: u32, needs: Vec<NodeIx>, script: &str) -> AttemptSp
     let command = CommandSpec {
         script: script.replace("{}", &number.to_string()),
         shell: Shell::Sh,
-        env: BTreeMap::new(),
-        run_env: BTreeMap::new(),
+        step: "step".into(),
+        shard: None,
+        env: Arc::default(),
+        run_env: Arc::default(),
         pass_env: Vec::new(),
         secrets: Vec::new(),
         image: None,

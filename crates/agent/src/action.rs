@@ -191,7 +191,7 @@ pub(crate) fn interpreter(shell: &Shell) -> Vec<String> {
 
 fn environment(spec: &CommandSpec, around: Surroundings<'_>) -> Vec<EnvironmentVariable> {
     let mut env = around.passed.clone();
-    env.extend(spec.env.clone());
+    env.extend(spec.keyed_env());
     env.extend(around.secrets.iter().map(|(name, version)| (format!("PACE_SECRET_VERSION_{name}"), version.clone())));
     env.into_iter().map(|(name, value)| EnvironmentVariable { name, value }).collect()
 }
@@ -233,7 +233,7 @@ mod tests {
         let mut variants = vec![plain.clone(); 6];
         variants[0].script = "make all".into();
         variants[1].shell = Shell::Bash;
-        variants[2].env.insert("GOOS".into(), "linux".into());
+        variants[2].env = std::sync::Arc::new([("GOOS".into(), "linux".into())].into());
         variants[3].network = Network::Full;
         variants[4].outputs = Some(crate::testing::globs(&["bin/**"]));
         variants[5].image = Some("debian".into());
@@ -247,7 +247,7 @@ mod tests {
     fn what_cannot_change_the_result_leaves_the_key_alone() {
         let plain = command("make");
         let mut other = plain.clone();
-        other.run_env.insert("PACE_RUN_ID".into(), "r9".into());
+        other.run_env = std::sync::Arc::new([("PACE_RUN_ID".into(), "r9".into())].into());
         other.fresh = true;
         other.has_dependants = false;
         other.caches = vec![model::CacheSpec { path: "~/c".into(), key: "k".into(), fallback: Vec::new() }];

@@ -241,7 +241,8 @@ impl Attempt<'_> {
         let errors = output.try_clone().map_err(|error| trouble(&format!("cannot copy a pipe: {error}")))?;
         let (stdout, stderr) = (OwnedFd::from(output), OwnedFd::from(errors));
         let host = self.agent.host();
-        let mut env = workspace::environment(self.command, host, &self.given.passed, &self.given.secrets);
+        let given = self.given;
+        let mut env = workspace::environment(self.command, self.spec.attempt, host, &given.passed, &given.secrets);
         let mut argv = interpreter(&self.command.shell);
         if self.agent.config.executor == Executor::Process {
             let child = plain::spawn(&bench.room, host, argv, env, stdout, stderr).map_err(|error| refused(&error))?;

@@ -60,7 +60,7 @@ pub(crate) fn keep_later(at: &Attempt<'_>, inputs: &Inputs, room: &Room) -> Resu
         root: at.run.project.root.clone(),
         layers: layers.map(|manifest| (manifest.digest.hex(), manifest.digest.size)).collect(),
         hidden: workspace::hidden(at.run, &inputs.base),
-        env: workspace::environment(at.command, at.agent.host(), &at.given.passed, &BTreeMap::new()),
+        env: workspace::environment(at.command, at.spec.attempt, at.agent.host(), &at.given.passed, &BTreeMap::new()),
         secrets: at.command.secrets.clone(),
         network: at.command.network == model::Network::Full,
         caches: !at.command.caches.is_empty(),
@@ -175,7 +175,7 @@ pub(crate) fn open_new(agent: &Shared, run: &Arc<Run>, spec: &Arc<AttemptSpec>) 
         room.lay_desk(&command.script)?;
         let mut lowers: Vec<PathBuf> = workspace::beside_inputs(&room, &inputs)?.into_iter().collect();
         lowers.extend(workspace::lowers(run, &inputs, layers)?);
-        let env = workspace::environment(command, agent.host(), &given.passed, &given.secrets);
+        let env = workspace::environment(command, spec.attempt, agent.host(), &given.passed, &given.secrets);
         furnish(agent, &room, lowers, env, network, &spec.name, Vec::new())
     };
     open().map_err(|halt| sentence(&halt))

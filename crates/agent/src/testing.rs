@@ -1,6 +1,7 @@
 //! Specs for tests.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::{CacheMode, CommandSpec, Glob, GlobList, Network, Shell};
 
@@ -9,8 +10,10 @@ pub(crate) fn command(script: &str) -> CommandSpec {
     CommandSpec {
         script: script.into(),
         shell: Shell::Sh,
-        env: BTreeMap::new(),
-        run_env: BTreeMap::new(),
+        step: "step".into(),
+        shard: None,
+        env: Arc::default(),
+        run_env: Arc::default(),
         pass_env: Vec::new(),
         secrets: Vec::new(),
         image: None,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cas::{LayerKind, Tree};
-use model::{Cause, CommandSpec, Network};
+use model::{AttemptNo, Cause, CommandSpec, Network};
 use rustix::fs::{CWD, FileType, Mode};
 use sandbox::{Bind, Overlay, Spec};
 
@@ -185,15 +185,16 @@ pub(crate) fn make_dirs(path: &Path) -> Result<(), Halt> {
 /// The environment without what only the executor knows (`HOME`, `PACE_WORKSPACE`, `PACE_VALUES`).
 pub(crate) fn environment(
     spec: &CommandSpec,
+    attempt: AttemptNo,
     host: &Host,
     passed: &BTreeMap<String, String>,
     secrets: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let mut env = host.env.clone();
     env.insert("TMPDIR".into(), "/tmp".into());
-    env.extend(spec.run_env.clone());
+    env.extend(spec.unkeyed_env(attempt));
     env.extend(passed.clone());
-    env.extend(spec.env.clone());
+    env.extend(spec.keyed_env());
     env.extend(secrets.clone());
     env
 }

@@ -190,7 +190,7 @@ fn a_step_gets_its_environment_and_nothing_else() {
     let step = w.step("env", "env | cut -d= -f1 | sort | tr '\\n' ' '; echo; echo $PASSED $PACE_WORKSPACE $TMPDIR $PACE_RUN_ID; pwd; test $HOME = ~ && touch ~/x && ls ~");
     let step = step.secret("TOKEN").with(|c| {
         c.pass_env = vec!["PASSED".into(), "ABSENT".into()];
-        c.run_env.insert("PACE_RUN_ID".into(), "r1".into());
+        std::sync::Arc::make_mut(&mut c.run_env).insert("PACE_RUN_ID".into(), "r1".into());
     });
     let seen = w.run(step);
     let lines = &seen.ok().lines;

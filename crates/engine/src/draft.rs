@@ -67,14 +67,12 @@ impl<'w> Draft<'w> {
             },
             _ => None,
         };
-        let mut freed = Vec::new();
-        let id = run.id().clone();
-        if run.apply(self.now, &event, &mut freed).is_none() {
+        let (id, freed) = (run.id().clone(), &mut self.freed);
+        if run.apply(self.now, &event, &mut |node| freed.push_back((ix, node))).is_none() {
             debug_assert!(false, "an illegal event was decided: {event:?}");
             self.because(Some(&id), None, alloc::format!("internal: an illegal event was decided: {event:?}"));
             return false;
         }
-        self.freed.extend(freed.into_iter().map(|node| (ix, node)));
         if let Some((agent, demand)) = released {
             self.agent_mut(&agent).release(demand);
         }

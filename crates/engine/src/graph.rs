@@ -6,7 +6,9 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use model::{Group, GroupIx, Need, NodeIx, Plan, StepId, StepKind};
+use model::{Group, GroupIx, Need, NodeIx, Plan, StepKind};
+
+use crate::scope;
 
 /// A plan with its indexes.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,17 +16,24 @@ pub(crate) struct Graph {
     pub(crate) plan: Arc<Plan>,
     /// Who needs one instance alone.
     by_one: BTreeMap<NodeIx, Vec<NodeIx>>,
-    /// Steps by who made them and id.
-    ids: BTreeMap<(Option<NodeIx>, StepId), GroupIx>,
+    /// Steps in the order of who made them and id. A sorted list and no map: it is built for every run and seldom asked.
+    ids: Vec<GroupIx>,
     /// Variables that every command of the run gets.
-    pub(crate) run_env: BTreeMap<String, String>,
+    pub(crate) run_env: Arc<BTreeMap<String, String>>,
+    /// The pipeline's `env`, if it is the same for every command.
+    pub(crate) env: Option<Arc<BTreeMap<String, String>>>,
 }
 
 impl Graph {
     /// `None` if the plan points outside of itself.
     pub(crate) fn new(plan: Arc<Plan>) -> Option<Graph> {
-        let mut graph =
-            Graph { plan: plan.clone(), by_one: BTreeMap::new(), ids: BTreeMap::new(), run_env: run_env(&plan) };
+        let mut graph = Graph {
+            plan: plan.clone(),
+            by_one: BTreeMap::new(),
+            ids: Vec::new(),
+            run_env: Arc::new(run_env(&plan)),
+            env: scope::shared_env(&plan).map(Arc::new),
+        };
         sound(&plan).then(|| graph.index(0)).map(|()| graph)
     }
 
@@ -38,7 +47,7 @@ impl Graph {
 
     fn index(&mut self, first: usize) {
         for (at, group) in self.plan.groups.iter().enumerate().skip(first) {
-            self.ids.insert((group.made_by, group.step.id.clone()), GroupIx(at as u32));
+            self.ids.push(GroupIx(at as u32));
             for node in group.first.0..group.first.0 + group.count {
                 for need in self.plan.nodes[node as usize].needs.iter() {
                     if let Need::One(needed) = need {
@@ -47,6 +56,8 @@ impl Graph {
                 }
             }
         }
+        let plan = &self.plan;
+        self.ids.sort_by(|a, b| name_key(plan, *a).cmp(&name_key(plan, *b)));
     }
 
     pub(crate) fn group(&self, node: NodeIx) -> &Group {
@@ -66,11 +77,10 @@ impl Graph {
 
     /// The step that `id` means for an instance: of those that were made together with it, else of those around.
     pub(crate) fn named(&self, from: NodeIx, id: &str) -> Option<GroupIx> {
-        let id = StepId::from(id);
         let mut maker = self.group(from).made_by;
         loop {
-            if let Some(group) = self.ids.get(&(maker, id.clone())) {
-                return Some(*group);
+            if let Ok(at) = self.ids.binary_search_by(|group| name_key(&self.plan, *group).cmp(&(maker, id))) {
+                return Some(self.ids[at]);
             }
             maker = self.group(maker?).made_by;
         }
@@ -79,8 +89,9 @@ impl Graph {
     /// The steps that an `expand` instance made.
     pub(crate) fn made_by(&self, node: NodeIx) -> impl Iterator<Item = GroupIx> {
         let maker = Some(node);
-        let from = (maker, StepId::from(""));
-        self.ids.range(from..).take_while(move |((made_by, _), _)| *made_by == maker).map(|(_, group)| *group)
+        let made_by = move |group: &GroupIx| self.plan.groups[group.at()].made_by;
+        let first = self.ids.partition_point(|group| made_by(group) < maker);
+        self.ids[first..].iter().copied().take_while(move |group| made_by(group) == maker)
     }
 
     /// Whether something that runs depends on a step: then its layer is kept.
@@ -92,6 +103,11 @@ impl Graph {
         });
         direct || group.made_by.is_some_and(|maker| self.has_dependants(self.group(maker)))
     }
+}
+
+fn name_key(plan: &Plan, group: GroupIx) -> (Option<NodeIx>, &str) {
+    let group = &plan.groups[group.at()];
+    (group.made_by, group.step.id.as_str())
 }
 
 fn run_env(plan: &Plan) -> BTreeMap<String, String> {

@@ -1,16 +1,14 @@
 //! An attempt, with every expression rendered: executing it leaves no choice open.
 
-use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use model::expr::{EvalError, Scope, Template, render};
 use model::limits::TIMEOUT_DEFAULT;
 use model::{
-    ArtifactSpec, AttemptNo, AttemptSpec, CacheSpec, Cause, CmdStep, CommandSpec, Fence, Need, NodeIx, Plan, StepKind,
-    Work,
+    ArtifactSpec, AttemptNo, AttemptSpec, CacheSpec, Cause, CmdStep, CommandSpec, Fence, Need, NodeIx, StepKind, Work,
 };
 
 use crate::run::RunState;
@@ -54,15 +52,21 @@ fn command(run: &RunState<'_>, node: NodeIx, attempt: AttemptNo, cmd: &CmdStep) 
         Cause::Expression(alloc::format!("{what} of step `{}`: {}", run.name(node), error.message))
     };
     let steps = |id: &str| facts(run, node, id);
-    let env = scope::env(plan, node, &steps).map_err(|error| no_value("`env`", error))?;
+    let env = run.head.graph.env.as_ref();
+    let mut env = scope::env(plan, node, env, &steps).map_err(|error| no_value("`env`", error))?;
     let rendered = scope::with_env(plan, node, &env, &steps, |scope| Rendered::of(cmd, scope));
     let Rendered { script, cmd_env, image, caches, artifacts } =
         rendered.map_err(|(what, error)| no_value(what, error))?;
+    if !cmd_env.is_empty() {
+        Arc::make_mut(&mut env).extend(cmd_env);
+    }
     Ok(CommandSpec {
         script,
         shell: cmd.shell.clone(),
-        env: command_env(plan, node, env, cmd_env),
-        run_env: run_env(run, attempt),
+        step: plan.step(node).id.clone(),
+        shard: plan.nodes[node.at()].shard,
+        env,
+        run_env: run.head.graph.run_env.clone(),
         pass_env: cmd.pass_env.clone(),
         secrets: cmd.secrets.clone(),
         image,
@@ -110,31 +114,6 @@ impl Rendered {
             artifacts: artifacts.collect::<Result<_, _>>()?,
         })
     }
-}
-
-/// What the command gets and its key knows: the step's own, and what is the same for each of its runs.
-fn command_env(
-    plan: &Plan,
-    node: NodeIx,
-    mut env: BTreeMap<String, String>,
-    cmd_env: BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
-    env.extend(cmd_env);
-    env.insert("CI".to_owned(), "true".to_owned());
-    env.insert("PACE".to_owned(), "true".to_owned());
-    env.insert("PACE_STEP".to_owned(), plan.step(node).id.as_str().to_owned());
-    if let Some((index, total)) = plan.nodes[node.at()].shard {
-        env.insert("PACE_SHARD_INDEX".to_owned(), index.to_string());
-        env.insert("PACE_SHARD_TOTAL".to_owned(), total.to_string());
-    }
-    env
-}
-
-/// What the command gets and its key does not know. All but the attempt is the same for the whole run.
-fn run_env(run: &RunState<'_>, attempt: AttemptNo) -> BTreeMap<String, String> {
-    let mut env = run.head.graph.run_env.clone();
-    env.insert("PACE_ATTEMPT".to_owned(), attempt.0.to_string());
-    env
 }
 
 /// Whose layers an instance sees: those it needs that ended well. What a template use or an `expand` step stands for is

@@ -16,6 +16,9 @@ use crate::grow;
 use crate::step::StepState;
 use crate::verdict::Seen;
 
+/// Who hears of the instances that now have all they waited for.
+pub(crate) type Freed<'a> = &'a mut dyn FnMut(NodeIx);
+
 /// A run, or a draft of what becomes of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunState<'w> {
@@ -171,8 +174,8 @@ impl RunState<'_> {
     }
 
     /// Moves the run by one event. Instances that now have all they waited for (or, if they grew, have no open steps left)
-    /// are put into `freed`. `None`, with nothing changed: that cannot happen.
-    pub(crate) fn apply(&mut self, at: Timestamp, event: &RunEvent, freed: &mut Vec<NodeIx>) -> Option<()> {
+    /// are handed to `free`. `None`, with nothing changed: that cannot happen.
+    pub(crate) fn apply(&mut self, at: Timestamp, event: &RunEvent, free: Freed<'_>) -> Option<()> {
         match (self.head.phase, event) {
             (RunPhase::Ended { .. }, _) => None,
             (RunPhase::Queued, RunEvent::Started) => {
@@ -190,9 +193,9 @@ impl RunState<'_> {
             (phase, RunEvent::StepEnded { node, outcome, values })
                 if phase != RunPhase::Queued || self.head.cancel.is_some() =>
             {
-                self.end_step(at, *node, outcome, values, freed)
+                self.end_step(at, *node, outcome, values, free)
             }
-            (RunPhase::Started { .. }, RunEvent::Expanded { node, steps }) => self.grow(*node, steps, freed),
+            (RunPhase::Started { .. }, RunEvent::Expanded { node, steps }) => self.grow(*node, steps, free),
             (
                 RunPhase::Started { .. },
                 RunEvent::StepReady { node }
@@ -214,7 +217,7 @@ impl RunState<'_> {
         node: NodeIx,
         outcome: &Outcome,
         values: &BTreeMap<String, String>,
-        freed: &mut Vec<NodeIx>,
+        free: Freed<'_>,
     ) -> Option<()> {
         if !self.steps.get(node.at())?.may_end(outcome) {
             return None;
@@ -223,7 +226,7 @@ impl RunState<'_> {
         let state = self.steps.get_mut(node.at())?;
         *state = StepState::Done { outcome: outcome.clone(), values: values.clone(), at, blocked };
         self.count(node, outcome, blocked);
-        self.free_dependants(node, freed);
+        self.free_dependants(node, free);
         Some(())
     }
 
@@ -265,36 +268,36 @@ impl RunState<'_> {
         }
     }
 
-    fn free_dependants(&mut self, node: NodeIx, freed: &mut Vec<NodeIx>) {
+    fn free_dependants(&mut self, node: NodeIx, free: Freed<'_>) {
         let graph = self.head.graph.clone();
         for dependant in graph.needed_by_one(node) {
-            self.one_less(*dependant, freed);
+            self.one_less(*dependant, free);
         }
         let Group { needed_by, made_by, .. } = graph.group(node);
         let group = graph.plan.nodes[node.at()].group;
         if self.groups.get(group.at()).is_some_and(|group| group.open == 0) {
             for dependant in needed_by.iter().filter(|dependant| !graph.is_by_cell(group, **dependant)) {
-                graph.plan.instances(*dependant).for_each(|other| self.one_less(other, freed));
+                graph.plan.instances(*dependant).for_each(|other| self.one_less(other, free));
             }
         }
         if let Some(maker) = made_by {
-            self.one_less(*maker, freed);
+            self.one_less(*maker, free);
         }
     }
 
-    fn one_less(&mut self, node: NodeIx, freed: &mut Vec<NodeIx>) {
+    fn one_less(&mut self, node: NodeIx, free: Freed<'_>) {
         if !matches!(self.steps.get(node.at()), Some(StepState::Waiting { .. } | StepState::Growing { .. })) {
             return;
         }
         if let Some(StepState::Waiting { left } | StepState::Growing { left }) = self.steps.get_mut(node.at()) {
             *left = left.saturating_sub(1);
             if *left == 0 {
-                freed.push(node);
+                free(node);
             }
         }
     }
 
-    fn grow(&mut self, node: NodeIx, steps: &[Arc<Step>], freed: &mut Vec<NodeIx>) -> Option<()> {
+    fn grow(&mut self, node: NodeIx, steps: &[Arc<Step>], free: Freed<'_>) -> Option<()> {
         if !matches!(self.steps.get(node.at())?, StepState::Reported { .. }) {
             return None;
         }
@@ -306,7 +309,7 @@ impl RunState<'_> {
         self.open_cells(groups, nodes);
         *self.steps.get_mut(node.at())? = StepState::Growing { left };
         if left == 0 {
-            freed.push(node);
+            free(node);
         }
         Some(())
     }

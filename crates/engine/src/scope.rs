@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 use model::expr::{
     ContextPath, EvalError, Expr, ExprKind, Root, Scope, StepFacts, Template, TemplatePart, evaluate_bool, render,
@@ -22,15 +23,33 @@ pub(crate) fn of_pipeline(plan: &Plan, template: &Template) -> Result<String, Ev
     scope(plan, &nothing, &bare, &seen, |scope| render(template, scope))
 }
 
-/// The `env` of the pipeline with the step's own over it.
-pub(crate) fn env(plan: &Plan, node: NodeIx, steps: Steps<'_>) -> Result<Env, EvalError> {
+/// The `env` of the pipeline when it is the same for all instances. `None` also when it has no value: then each step that
+/// renders it says so.
+pub(crate) fn shared_env(plan: &Plan) -> Option<Env> {
+    let is_own = |path: &ContextPath| is_step(path) || matches!(path, ContextPath::Of(Root::Matrix, _));
+    if any_reads(plan.env.values(), is_own) {
+        return None;
+    }
+    scope(plan, &BTreeMap::new(), &Env::new(), &|_| None, |scope| render_env(&plan.env, scope)).ok()
+}
+
+/// The `env` of the pipeline with the step's own over it; `shared` is the pipeline's when it was rendered before.
+pub(crate) fn env(
+    plan: &Plan,
+    node: NodeIx,
+    shared: Option<&Arc<Env>>,
+    steps: Steps<'_>,
+) -> Result<Arc<Env>, EvalError> {
     let cell = &plan.nodes[node.at()].cell;
-    let mut env = scope(plan, cell, &Env::new(), steps, |scope| render_env(&plan.env, scope))?;
+    let mut env = match shared {
+        Some(shared) => shared.clone(),
+        None => Arc::new(scope(plan, cell, &Env::new(), steps, |scope| render_env(&plan.env, scope))?),
+    };
     if let StepKind::Cmd(cmd) = &plan.step(node).kind
         && !cmd.env.is_empty()
     {
         let own = scope(plan, cell, &env, steps, |scope| render_env(&cmd.env, scope))?;
-        env.extend(own);
+        Arc::make_mut(&mut env).extend(own);
     }
     Ok(env)
 }
@@ -39,8 +58,8 @@ pub(crate) fn env(plan: &Plan, node: NodeIx, steps: Steps<'_>) -> Result<Env, Ev
 pub(crate) fn condition(plan: &Plan, node: NodeIx, steps: Steps<'_>) -> Result<bool, EvalError> {
     let Some(condition) = &plan.step(node).condition else { return Ok(true) };
     let env = match reads(condition, &mut is_env) {
-        true => env(plan, node, steps)?,
-        false => Env::new(),
+        true => env(plan, node, None, steps)?,
+        false => Arc::default(),
     };
     with_env(plan, node, &env, steps, |scope| evaluate_bool(condition, scope))
 }
@@ -62,13 +81,7 @@ pub(crate) fn waits_for_steps(pipeline_env: &BTreeMap<String, Template>, step: &
         StepKind::Cmd(cmd) => Some(&cmd.env),
         _ => None,
     };
-    let env_waits = || {
-        let templates = pipeline_env.values().chain(own_env.into_iter().flat_map(BTreeMap::values));
-        templates.flat_map(|template| &template.parts).any(|part| match part {
-            TemplatePart::Text(_) => false,
-            TemplatePart::Expr(expr) => reads(expr, &mut is_step),
-        })
-    };
+    let env_waits = || any_reads(pipeline_env.values().chain(own_env.into_iter().flat_map(BTreeMap::values)), is_step);
     reads(condition, &mut is_step) || (reads(condition, &mut is_env) && env_waits())
 }
 
@@ -103,6 +116,14 @@ fn is_step(path: &ContextPath) -> bool {
 
 fn is_env(path: &ContextPath) -> bool {
     matches!(path, ContextPath::Of(Root::Env, _))
+}
+
+/// Whether one of the templates reads a context for which `wanted` holds.
+fn any_reads<'t>(templates: impl IntoIterator<Item = &'t Template>, wanted: impl Fn(&ContextPath) -> bool) -> bool {
+    templates.into_iter().flat_map(|template| &template.parts).any(|part| match part {
+        TemplatePart::Text(_) => false,
+        TemplatePart::Expr(expr) => reads(expr, &mut |path| wanted(path)),
+    })
 }
 
 /// Whether an expression reads a context for which `wanted` holds. As deep as the expression, which is bounded.

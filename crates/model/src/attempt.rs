@@ -1,7 +1,7 @@
 //! What an agent is asked to execute, and what it answers.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use crate::{
     AttemptNo, CacheMode, Digest, Fence, GlobList, Network, NodeIx, ReportKind, Resources, RunId, RunNumber, Shell,
+    StepId,
 };
 
 /// One attempt, with every expression already rendered: executing it leaves no choice open.
@@ -54,11 +55,14 @@ pub struct CommandSpec {
     pub script: String,
     /// Who reads the script.
     pub shell: Shell,
-    /// The step's environment, without what every step gets, `pass_env` and secrets.
-    pub env: BTreeMap<String, String>,
-    /// What every step gets and is not part of the key: `PACE_RUN_ID` and the like. (`CI`, `PACE`, `PACE_STEP`,
-    /// `PACE_SHARD_*` are in `env`.)
-    pub run_env: BTreeMap<String, String>,
+    /// The step it is an instance of.
+    pub step: StepId,
+    /// Its shard, counted from 1, and of how many.
+    pub shard: Option<(u32, u32)>,
+    /// `env`, of the pipeline and the step's own. Shared, because most steps of a run have the same.
+    pub env: Arc<BTreeMap<String, String>>,
+    /// What every step of the run gets and is not part of the key: `PACE_RUN_ID` and the like.
+    pub run_env: Arc<BTreeMap<String, String>>,
     /// Names to take from the caller's environment; in the key.
     pub pass_env: Vec<String>,
     /// Names of secrets.
@@ -87,6 +91,30 @@ pub struct CommandSpec {
     pub verify: bool,
     /// Somebody may read its layer: it has dependants. Otherwise the layer is kept only if `outputs` or `artifacts` ask.
     pub has_dependants: bool,
+}
+
+impl CommandSpec {
+    /// The variables that it gets and that are part of its key, without `pass_env` and secrets: `env` and what tells the
+    /// step who it is.
+    pub fn keyed_env(&self) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::clone(&self.env);
+        let mut set = |name: &str, value: String| env.insert(name.into(), value);
+        set("CI", "true".into());
+        set("PACE", "true".into());
+        set("PACE_STEP", self.step.as_str().into());
+        if let Some((index, total)) = self.shard {
+            set("PACE_SHARD_INDEX", index.to_string());
+            set("PACE_SHARD_TOTAL", total.to_string());
+        }
+        env
+    }
+
+    /// The variables that it gets in this attempt and that are no part of its key.
+    pub fn unkeyed_env(&self, attempt: AttemptNo) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::clone(&self.run_env);
+        env.insert("PACE_ATTEMPT".into(), attempt.0.to_string());
+        env
+    }
 }
 
 /// A named cache directory.

@@ -150,8 +150,7 @@ impl World {
             timeout_idle: None,
             resources: Resources::default(),
         };
-        let env = BTreeMap::from([("CI".to_string(), "true".to_string())]);
-        let command = CommandSpec { script: script.into(), env, ..empty() };
+        let command = CommandSpec { script: script.into(), ..empty() };
         Step { spec, command, names: self.names.clone() }
     }
 
@@ -200,8 +199,10 @@ fn empty() -> CommandSpec {
     CommandSpec {
         script: String::new(),
         shell: Shell::Sh,
-        env: BTreeMap::new(),
-        run_env: BTreeMap::new(),
+        step: "step".into(),
+        shard: None,
+        env: Arc::default(),
+        run_env: Arc::default(),
         pass_env: Vec::new(),
         secrets: Vec::new(),
         image: None,

@@ -459,8 +459,16 @@ fn values_of_a_step_reach_the_commands_that_depend_on_it() {
     let Work::Command(command) = &spec.work else { panic!("a command") };
     assert_eq!(command.script, "ship b", "the last instance in the plan wins, not the last to end");
     assert_eq!(command.env["V"], "v2");
-    assert_eq!((&*command.env["CI"], &*command.env["PACE_STEP"]), ("true", "ship"));
-    assert_eq!((&*command.run_env["PACE_RUN_NUMBER"], &*command.run_env["PACE_ATTEMPT"]), ("1", "1"));
+    let (keyed, unkeyed) = (command.keyed_env(), command.unkeyed_env(spec.attempt));
+    let names: Vec<&str> = keyed.keys().map(String::as_str).collect();
+    assert_eq!(names, ["CI", "PACE", "PACE_STEP", "V"]);
+    assert_eq!((&*keyed["CI"], &*keyed["PACE_STEP"]), ("true", "ship"));
+    let names: Vec<&str> = unkeyed.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        ["PACE_ATTEMPT", "PACE_BRANCH", "PACE_COMMIT", "PACE_EVENT", "PACE_RUN_ID", "PACE_RUN_NUMBER", "PACE_TAG"]
+    );
+    assert_eq!((&*unkeyed["PACE_RUN_NUMBER"], &*unkeyed["PACE_ATTEMPT"]), ("1", "1"));
     assert_eq!(spec.needs, [model::NodeIx(0), model::NodeIx(1)]);
 }
 
@@ -480,7 +488,8 @@ fn shards_know_their_number_and_how_many_there_are() {
     let mut w = world(4);
     w.runs(&pipeline([step("test").shards(3)]));
     let Work::Command(command) = &w.spec("test[3/3]").work else { panic!("a command") };
-    assert_eq!((&*command.env["PACE_SHARD_INDEX"], &*command.env["PACE_SHARD_TOTAL"]), ("3", "3"));
+    let env = command.keyed_env();
+    assert_eq!((&*env["PACE_SHARD_INDEX"], &*env["PACE_SHARD_TOTAL"]), ("3", "3"));
 }
 
 #[test]
