@@ -81,8 +81,8 @@ impl<'w> Draft<'w> {
     }
 
     pub(crate) fn agent_mut(&mut self, id: &AgentId) -> &mut AgentState {
-        let world = self.world;
-        self.agents.entry(id.clone()).or_insert_with(|| world.agents.get(id).copied().unwrap_or_default())
+        let known = || self.world.agents.get(id).copied().unwrap_or_default();
+        self.agents.entry(id.clone()).or_insert_with(known)
     }
 
     pub(crate) fn because(&mut self, run: Option<&RunId>, node: Option<NodeIx>, text: String) {

@@ -240,21 +240,19 @@ impl RunState<'_> {
     }
 
     fn count(&mut self, node: NodeIx, outcome: &Outcome, blocked: bool) {
-        let graph = self.head.graph.clone();
+        let Head { graph, open, failure, tally, .. } = &mut self.head;
         let name = &graph.plan.nodes[node.at()].name;
         let is_use = matches!(graph.group(node).step.kind, StepKind::Group);
-        let (head, Some(group)) = (&mut self.head, self.groups.get_mut(graph.plan.nodes[node.at()].group.at())) else {
-            return;
-        };
-        head.open = head.open.saturating_sub(1);
+        let Some(group) = self.groups.get_mut(graph.plan.nodes[node.at()].group.at()) else { return };
+        *open = open.saturating_sub(1);
         group.open = group.open.saturating_sub(1);
         group.blocked |= blocked;
         match outcome {
             Outcome::Succeeded { .. } | Outcome::Failed { allowed: true, .. } => {}
             Outcome::Failed { cause, allowed: false } => {
                 group.failed.get_or_insert_with(|| name.clone());
-                head.failure.get_or_insert_with(|| name.clone());
-                head.tally.add(cause);
+                failure.get_or_insert_with(|| name.clone());
+                tally.add(cause);
             }
             // A template use fails with its steps: who depends on it hears which one it was.
             Outcome::Skipped(Skip::DependencyFailed(inner)) if is_use => {
@@ -263,37 +261,26 @@ impl RunState<'_> {
             Outcome::Skipped(_) => group.skipped += 1,
             Outcome::Cancelled => {
                 group.cancelled += 1;
-                head.tally.cancelled += 1;
+                tally.cancelled += 1;
             }
         }
     }
 
     fn free_dependants(&mut self, node: NodeIx, free: Freed<'_>) {
-        let graph = self.head.graph.clone();
+        let RunState { head, steps, groups } = self;
+        let graph = &head.graph;
         for dependant in graph.needed_by_one(node) {
-            self.one_less(*dependant, free);
+            one_less(steps, *dependant, free);
         }
         let Group { needed_by, made_by, .. } = graph.group(node);
         let group = graph.plan.nodes[node.at()].group;
-        if self.groups.get(group.at()).is_some_and(|group| group.open == 0) {
+        if groups.get(group.at()).is_some_and(|group| group.open == 0) {
             for dependant in needed_by.iter().filter(|dependant| !graph.is_by_cell(group, **dependant)) {
-                graph.plan.instances(*dependant).for_each(|other| self.one_less(other, free));
+                graph.plan.instances(*dependant).for_each(|other| one_less(steps, other, free));
             }
         }
         if let Some(maker) = made_by {
-            self.one_less(*maker, free);
-        }
-    }
-
-    fn one_less(&mut self, node: NodeIx, free: Freed<'_>) {
-        if !matches!(self.steps.get(node.at()), Some(StepState::Waiting { .. } | StepState::Growing { .. })) {
-            return;
-        }
-        if let Some(StepState::Waiting { left } | StepState::Growing { left }) = self.steps.get_mut(node.at()) {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                free(node);
-            }
+            one_less(steps, *maker, free);
         }
     }
 
@@ -341,6 +328,19 @@ impl RunState<'_> {
     /// The counts of a step.
     pub(crate) fn group(&self, group: GroupIx) -> Option<&GroupState> {
         self.groups.get(group.at())
+    }
+}
+
+fn one_less(steps: &mut Cells<'_, StepState>, node: NodeIx, free: Freed<'_>) {
+    // Looked at first: a draft copies the cell that it may change.
+    if !matches!(steps.get(node.at()), Some(StepState::Waiting { .. } | StepState::Growing { .. })) {
+        return;
+    }
+    if let Some(StepState::Waiting { left } | StepState::Growing { left }) = steps.get_mut(node.at()) {
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            free(node);
+        }
     }
 }
 

@@ -73,6 +73,30 @@ steps:
 }
 
 #[test]
+fn the_env_of_the_pipeline_is_shared_and_each_step_has_its_own_over_it() {
+    let mut w = World::with_agents([]);
+    w.joins("a1", 8);
+    w.push(
+        r#"
+name: x
+env: { RUN: "r${{ run.number }}", LEVEL: "1" }
+steps:
+  - { id: own, cmd: make, env: { LEVEL: "2" } }
+  - { id: plain, cmd: make }
+  - { id: again, cmd: make }
+"#,
+    );
+    let env = |step: &str| match &w.spec(step).work {
+        Work::Command(command) => command.clone(),
+        Work::ReadFile(path) => panic!("`{step}` reads {path}"),
+    };
+    let (own, plain) = (env("own").keyed_env(), env("plain").keyed_env());
+    assert_eq!((&*own["RUN"], &*own["LEVEL"], &*own["PACE_STEP"]), ("r1", "2", "own"));
+    assert_eq!((&*plain["RUN"], &*plain["LEVEL"], &*plain["PACE_STEP"]), ("r1", "1", "plain"));
+    assert!(std::sync::Arc::ptr_eq(&env("plain").env, &env("again").env), "one copy for both");
+}
+
+#[test]
 fn a_template_use_runs_cell_by_cell_and_ends_when_all_its_steps_have() {
     let mut w = World::with_agents([]);
     w.joins("a1", 8);
