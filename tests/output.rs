@@ -69,6 +69,14 @@ fn plan_says_what_would_run_and_what_is_cached() {
 }
 
 #[test]
+fn plan_looks_into_expansions_once_they_are_known() {
+    let repo = Repo::of_example("monorepo");
+    repo.pace(&["plan"]).code(0).says("rates            would run: depends on what").does_not_say("and fail");
+    repo.pace(&["run"]).code(0);
+    repo.pace(&["plan"]).code(0).says("rate-19").says("reads the steps that were written").does_not_say("skipped:");
+}
+
+#[test]
 fn why_names_the_file_and_the_variable_that_changed() {
     let pipeline = |word: &str| format!("name: w\nsteps:\n  - {{ id: s, cmd: cat a.txt, env: {{ WORD: {word} }} }}\n");
     let repo = Repo::with(&[("paceline.yaml", &pipeline("one")), ("a.txt", "1")]);

@@ -135,7 +135,7 @@ fn begin(
 }
 
 /// A step that failed or read a file only is still one that others come after.
-fn remember_without_layer(run: &Run, spec: &Arc<AttemptSpec>, action: Option<model::Digest>) {
+pub(crate) fn remember_without_layer(run: &Run, spec: &Arc<AttemptSpec>, action: Option<model::Digest>) {
     if let Ok(inputs) = run.inputs(spec) {
         run.ended(Done {
             spec: spec.clone(),

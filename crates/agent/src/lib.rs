@@ -78,6 +78,8 @@ pub enum Foresight {
         /// What that execution handed on.
         values: BTreeMap<String, String>,
     },
+    /// It reads this text and is not executed: an `expand`.
+    Reads(String),
     /// It would be executed. Why, as a clause: `its inputs changed`, `cache: never`.
     Executes(String),
     /// That depends on what a step before it writes: this one.
@@ -313,6 +315,18 @@ impl Shared {
         }
     }
 
+    fn foresee_text(&self, spec: &Arc<AttemptSpec>, path: &str) -> Result<Foresight, AgentError> {
+        let run = self.run(&spec.run).ok_or_else(|| AgentError::Attempt("its run is not begun".into()))?;
+        if let Some(need) = spec.needs.iter().find(|need| run.done(**need).is_none()) {
+            return Ok(Foresight::Open(*need));
+        }
+        let Ok(result) = fragment::read_file(self, &run, spec, path) else {
+            return Ok(Foresight::Executes(format!("`{path}` is not there yet")));
+        };
+        attempt::remember_without_layer(&run, spec, None);
+        Ok(Foresight::Reads(result.text.unwrap_or_default()))
+    }
+
     fn compose(
         &self,
         run: &Run,
@@ -326,6 +340,9 @@ impl Shared {
     }
 
     fn foresee(&self, spec: &Arc<AttemptSpec>) -> Result<Foresight, AgentError> {
+        if let Work::ReadFile(path) = &spec.work {
+            return self.foresee_text(spec, path);
+        }
         let (run, command) = self.command_of(spec)?;
         if let Some(need) = spec.needs.iter().find(|need| run.done(**need).is_none()) {
             return Ok(Foresight::Open(*need));

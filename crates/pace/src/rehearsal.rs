@@ -56,10 +56,22 @@ pub fn rehearse(plan: Arc<Plan>, prepared: &Prepared, agent: &Agent) -> Result<R
             }
         }
         for command in decision.commands {
-            if let Command::Execute { spec, .. } = command {
-                inbox.push_back(rehearsal.foresee(&run, spec, agent));
+            match command {
+                Command::Execute { spec, .. } => inbox.push_back(rehearsal.foresee(&run, spec, agent)),
+                Command::Expand { run, node, fence, path, text, depth } => {
+                    let plan = world.run(&run).map_or_else(|| rehearsal.plan.clone(), |run| run.plan().clone());
+                    let steps = match text.is_empty() {
+                        true => Ok(Vec::new()),
+                        false => crate::runner::expansion(&plan, node, &path, &text, depth),
+                    };
+                    inbox.push_back(Input::Expanded { run, node, fence, steps });
+                }
+                Command::Stop { .. } => {}
             }
         }
+    }
+    if let Some(grown) = world.run(&run) {
+        rehearsal.plan = grown.plan().clone();
     }
     Ok(rehearsal)
 }
@@ -68,9 +80,14 @@ impl Rehearsal {
     fn foresee(&mut self, run: &RunId, spec: Arc<AttemptSpec>, agent: &Agent) -> Input {
         let foresight = agent.foresee(&spec);
         let mut result = AttemptResult::ended(AttemptEnd::Succeeded);
-        if let Foresight::Cached { from, values } = &foresight {
-            result.cached = Some(from.clone());
-            result.values.clone_from(values);
+        match &foresight {
+            Foresight::Cached { from, values } => {
+                result.cached = Some(from.clone());
+                result.values.clone_from(values);
+            }
+            Foresight::Reads(text) => result.text = Some(text.clone()),
+            // What is not known yet makes no steps.
+            Foresight::Executes(_) | Foresight::Open(_) => result.text = Some(String::new()),
         }
         let finished = Input::AttemptFinished {
             run: run.clone(),

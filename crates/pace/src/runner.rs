@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent::{Agent, Report};
 use engine::World;
-use model::{AgentId, Capacity, Command, Fact, Input, Plan, RunEvent, RunId, RunOutcome, Timestamp};
+use model::{AgentId, Capacity, Command, Fact, Input, NodeIx, Plan, RunEvent, RunId, RunOutcome, Step, Timestamp};
 use view::RunView;
 
 use crate::cli::Output;
@@ -173,11 +173,7 @@ impl<'a> Runner<'a> {
             Command::Execute { spec, .. } => self.agent.execute(spec),
             Command::Stop { run, node, fence, force, .. } => self.agent.stop(&run, node, fence, force),
             Command::Expand { run, node, fence, path, text, depth } => {
-                let parent = self.plan_now().step(node).id.clone();
-                let outer = lang::Outer::of_plan(&self.plan_now());
-                let (steps, report) =
-                    lang::load_expansion(&path, text.as_bytes(), &parent, depth.saturating_sub(1), &outer);
-                let steps = steps.filter(|_| !report.has_errors()).ok_or_else(|| report.render(false, 100));
+                let steps = expansion(&self.plan_now(), node, &path, &text, depth);
                 self.take(Input::Expanded { run, node, fence, steps })?;
             }
         }
@@ -220,6 +216,13 @@ impl<'a> Runner<'a> {
             self.heard(report);
         }
     }
+}
+
+/// The steps that an `expand` step has read, checked, or the report of what is wrong with them. `depth` counts from 1.
+pub fn expansion(plan: &Plan, node: NodeIx, path: &str, text: &str, depth: usize) -> Result<Vec<Arc<Step>>, String> {
+    let (parent, outer) = (&plan.step(node).id, lang::Outer::of_plan(plan));
+    let (steps, report) = lang::load_expansion(path, text.as_bytes(), parent, depth.saturating_sub(1), &outer);
+    steps.filter(|_| !report.has_errors()).ok_or_else(|| report.render(false, 100))
 }
 
 fn impossible(illegal: impl std::fmt::Display) -> Failure {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agent::Foresight;
-use model::{NodeIx, OnFailure, Outcome, RunNumber, Selection};
+use model::{Cause, NodeIx, OnFailure, Outcome, RunNumber, Selection};
 use view::plan_text::Hit;
 
 use crate::cli::{Cli, EventName, Output, PlanArgs};
@@ -30,10 +30,10 @@ pub fn run(cli: &Cli, args: &PlanArgs, screen: &mut Screen) -> Ended {
         let (agent, _reports) = prepared.agent(&plan, &args.execute)?;
         let rehearsal = rehearse(plan.clone(), &prepared, &agent)?;
         agent.end(&plan.context.run);
-        let hits = hits(&rehearsal);
+        let (plan, hits) = (&rehearsal.plan, hits(&rehearsal));
         match screen.output {
-            Output::Json => screen.text(&view::plan_text::json(&plan, &hits)),
-            _ => screen.text(&view::plan_text::render(&plan, &hits, screen.style())),
+            Output::Json => screen.text(&view::plan_text::json(plan, &hits)),
+            _ => screen.text(&view::plan_text::render(plan, &hits, screen.style())),
         }
     }
     Ok(Exit::Green)
@@ -43,6 +43,10 @@ fn hits(rehearsal: &Rehearsal) -> BTreeMap<NodeIx, Hit> {
     let name = |node: &NodeIx| &rehearsal.plan.nodes[node.at()].name;
     let ended = rehearsal.outcomes.iter().filter_map(|(node, outcome)| match outcome {
         Outcome::Skipped(why) => Some((*node, Hit::Skipped(why.to_string()))),
+        // A value that no step has written yet: it is one only a real run can know.
+        Outcome::Failed { cause: Cause::Expression(_), .. } => {
+            Some((*node, Hit::Runs("depends on values that are not known yet".into())))
+        }
         Outcome::Failed { cause, .. } => Some((*node, Hit::Runs(format!("and fail: {cause}")))),
         _ => None,
     });
@@ -50,6 +54,7 @@ fn hits(rehearsal: &Rehearsal) -> BTreeMap<NodeIx, Hit> {
         let hit = match foresight {
             Foresight::Cached { from, .. } => Hit::Cached(from.clone()),
             Foresight::Executes(why) => Hit::Runs(why.clone()),
+            Foresight::Reads(_) => Hit::Runs("reads the steps that were written".into()),
             Foresight::Open(first) => Hit::Runs(format!("depends on what `{}` writes", name(first))),
         };
         (*node, hit)

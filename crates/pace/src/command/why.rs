@@ -30,6 +30,7 @@ pub fn run(cli: &Cli, args: &StepArgs, screen: &mut Screen) -> Ended {
                 spec.name, from.number
             )]
         }
+        Foresight::Reads(_) => vec![format!("`{}` only reads the steps that were written", spec.name)],
         Foresight::Open(first) => {
             let first = &plan.nodes[first.at()].name;
             vec![
