@@ -1,8 +1,9 @@
-//! `cargo run -p xtask -- tidy | generate`: holds the repository to what its documents say.
+//! `cargo run -p xtask -- tidy | generate | picture`: holds the repository to what its documents say.
 
 mod crates;
 mod docs;
 mod generated;
+mod picture;
 mod repository;
 mod rules;
 mod text;
@@ -13,13 +14,15 @@ use repository::{Problem, Repository};
 
 const USAGE: &str = "usage: cargo run -p xtask -- COMMAND
   tidy       say what in the repository does not keep its rules
-  generate   write docs/reference from the code";
+  generate   write docs/reference from the code
+  picture    make an SVG of the terminal's text on standard input";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
     let done = match command.as_str() {
         "tidy" => Repository::open().map(|repository| tidy(&repository)),
         "generate" => Repository::open().and_then(|repository| generated::write(&repository)).map(|()| Vec::new()),
+        "picture" => draw().map(|()| Vec::new()),
         _ => Err(USAGE.to_string()),
     };
     match done {
@@ -34,6 +37,14 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Standard input as a picture on standard output.
+fn draw() -> Result<(), String> {
+    let text =
+        std::io::read_to_string(std::io::stdin()).map_err(|error| format!("cannot read standard input: {error}"))?;
+    print!("{}", picture::svg(&text));
+    Ok(())
 }
 
 /// Everything that does not keep the rules, in the order of the checks.
