@@ -18,12 +18,9 @@ const INSIDE: &str = "PACE_CAS_TEST_INSIDE";
 
 /// Runs one test of this file again, changed by `change`; `false` if the host does not allow it.
 fn again(test: &str, mut command: Command, inside: &Path) -> bool {
-    let output = command
-        .arg(std::env::current_exe().expect("own path"))
-        .args([test, "--exact", "--nocapture"])
-        .env(INSIDE, inside)
-        .output()
-        .expect("command");
+    let (_folder, program) = copy_of_itself();
+    let output =
+        command.arg(program).args([test, "--exact", "--nocapture"]).env(INSIDE, inside).output().expect("command");
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     if text.contains("running 1 test") {
         assert!(output.status.success(), "{text}");
@@ -32,6 +29,17 @@ fn again(test: &str, mut command: Command, inside: &Path) -> bool {
     assert!(std::env::var_os("CI").is_none(), "the host does not allow `{test}`: {text}");
     eprintln!("left out: the host does not allow `{test}`: {text}");
     false
+}
+
+/// This program where any user may run it: the folder it was built in may be closed to others. `cp` writes the copy,
+/// because a file that this process has open for writing cannot be executed, not even by a sibling thread's child.
+fn copy_of_itself() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    let copy = folder.path().join("again");
+    let copied = Command::new("cp").arg(std::env::current_exe().expect("own path")).arg(&copy).status().expect("cp");
+    assert!(copied.success());
+    (folder, copy)
 }
 
 /// A mount of its own for one test.
