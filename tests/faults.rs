@@ -96,6 +96,15 @@ fn a_cache_that_cannot_be_written_is_a_clear_error() {
 }
 
 #[test]
+fn a_cache_inside_the_repository_is_refused_with_what_to_do() {
+    let repo = Repo::new("name: r\nsteps:\n  - { id: s, cmd: echo x }\n");
+    let mut command = repo.command(&["run"]);
+    command.env("PACE_CACHE_DIR", repo.root().join("deep/cache"));
+    finish(command).code(2).complains("lies in the repository").complains("set PACE_CACHE_DIR");
+    assert!(!repo.root().join("deep").exists());
+}
+
+#[test]
 fn a_read_only_cache_is_a_clear_error() {
     if !is_root() {
         return;

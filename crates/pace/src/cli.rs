@@ -15,21 +15,25 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 green, 1 internal error, 2 usage, 3 the pipeline is invalid, 10 a step failed, 11 infrastructure, \
 12 cancelled, 13 refused by policy.";
 
+/// The heading of the options that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
 /// CI/CD in one binary: the pipeline that runs on the server is the pipeline that runs on your desk.
 #[derive(Debug, Parser)]
-#[command(name = "pace", version, styles = STYLES, after_help = EXIT_CODES, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "pace", version, styles = STYLES, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
     /// How to talk: for people on a terminal, plain lines when piped, or one JSON event a line
-    #[arg(long, global = true, value_enum, env = "PACE_OUTPUT")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, env = "PACE_OUTPUT")]
     pub output: Option<Output>,
     /// When to use colours (NO_COLOR and CLICOLOR_FORCE are obeyed)
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value_t = Color::Auto)]
     pub color: Color,
+    // Without a short form: `-f` is what `pace logs` calls `--follow`.
     /// The pipeline file [default: the nearest paceline.yaml, or the only file in .paceline/]
-    #[arg(short, long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Do everything as if started in this folder
-    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    #[arg(short = 'C', long, global = true, help_heading = EVERYWHERE, value_name = "DIR")]
     pub directory: Option<PathBuf>,
     #[command(subcommand)]
     pub command: Command,
@@ -239,7 +243,7 @@ pub struct LogsArgs {
     #[arg(short, long)]
     pub timestamps: bool,
     /// Wait for more while the run goes on
-    #[arg(long)]
+    #[arg(short, long)]
     pub follow: bool,
 }
 

@@ -42,6 +42,7 @@ impl Prepared {
     /// Reads pipeline, files and git, side by side.
     pub fn new(project: Project, trigger: &TriggerArgs, screen: &mut Screen) -> Result<Prepared, Failure> {
         let folders = Folders::find()?;
+        outside(&folders.cache, &project.root)?;
         let history = History::open(&folders, &project)?;
         let root = project.root.clone();
         let index = history.folder.join("files.index");
@@ -134,6 +135,23 @@ impl Prepared {
     /// Stable name of this pipeline for "the last time this step ran".
     pub fn key(&self) -> String {
         format!("{}/{}", self.project.state_name(), self.project.file)
+    }
+}
+
+/// The cache may not lie in the repository: steps see the repository through an overlay, and the kernel refuses one
+/// whose upper directory lies in a lower one.
+fn outside(cache: &Path, root: &Path) -> Result<(), Failure> {
+    // The cache may not be there yet: then the nearest folder above it that is.
+    let real = cache.ancestors().find_map(|above| above.canonicalize().ok());
+    match real.is_some_and(|real| real.starts_with(root)) {
+        false => Ok(()),
+        true => {
+            let (cache, root) = (cache.display(), root.display());
+            let why = format!(
+                "the cache folder {cache} lies in the repository {root}, so steps could not see the repository"
+            );
+            Err(Failure::usage(why).help("set PACE_CACHE_DIR to a folder outside of it"))
+        }
     }
 }
 

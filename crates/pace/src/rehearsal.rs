@@ -109,7 +109,14 @@ impl Rehearsal {
         };
         match all.as_slice() {
             [one] => Ok(NodeIx(u32::try_from(*one).unwrap_or(u32::MAX))),
-            [] => Err(Failure::usage(format!("there is no step `{name}`")).help("`pace plan` lists them")),
+            [] => {
+                let ids = self.plan.groups.iter().map(|group| group.step.id.as_str());
+                let help = match engine::nearest(name, ids.chain(self.plan.nodes.iter().map(|node| &*node.name))) {
+                    Some(near) => format!("there is a step `{near}`"),
+                    None => "`pace plan` lists them".into(),
+                };
+                Err(Failure::usage(format!("there is no step `{name}`")).help(help))
+            }
             several => {
                 let names: Vec<_> = several.iter().take(5).map(|at| self.plan.nodes[*at].name.to_string()).collect();
                 Err(Failure::usage(format!("step `{name}` has {} instances", several.len()))

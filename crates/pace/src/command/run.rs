@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use agent::{Agent, Report};
 use model::{Capacity, OnFailure, Outcome, Plan, Selection};
 use view::RunView;
 
@@ -53,8 +55,12 @@ fn run_one(project: Project, args: &RunArgs, screen: &mut Screen, stops: &Stops)
         _ => OnFailure::Stop,
     };
     let context = |number| prepared.context(number, &trigger, selection.clone(), on_failure);
-    // Planned once before the run gets a number, so that a mistake on the command line leaves no run behind.
-    prepared.plan(context(model::RunNumber(0))?)?;
+    // Tried once before the run gets a number, so that a mistake on the command line leaves no run behind.
+    let trial = prepared.plan(context(model::RunNumber(0))?)?;
+    let agent = prepared.agent(&trial, &args.execute)?;
+    if let Some(path) = &args.junit {
+        make_room(path)?;
+    }
     let live = prepared.history.begin()?;
     let plan = Arc::new(prepared.plan(context(live.number)?)?);
     let _group = match &plan.concurrency {
@@ -66,12 +72,13 @@ fn run_one(project: Project, args: &RunArgs, screen: &mut Screen, stops: &Stops)
         }
         None => None,
     };
-    execute(&prepared, plan, live, args, screen, stops)
+    execute(&prepared, plan, agent, live, args, screen, stops)
 }
 
 fn execute(
     prepared: &Prepared,
     plan: Arc<Plan>,
+    (agent, reports): (Agent, Receiver<Report>),
     live: LiveRun,
     args: &RunArgs,
     screen: &mut Screen,
@@ -80,7 +87,6 @@ fn execute(
     if args.execute.executor == ExecutorName::Process {
         screen.warning("no isolation: steps run as plain processes and can read and write all that you can");
     }
-    let (agent, reports) = prepared.agent(&plan, &args.execute)?;
     let artifacts = live.artifact_folder();
     agent.begin(
         &plan.context.run,
@@ -97,7 +103,7 @@ fn execute(
     for note in agent.end(&run) {
         screen.warning(&note);
     }
-    after(prepared, &plan, &view, args, &artifacts, screen)?;
+    let written = after(prepared, &plan, &view, args, &artifacts, screen);
     if screen.output != Output::Json {
         let summary = view::summary::render(&view, screen.style(), screen.size().0);
         screen.text(&summary);
@@ -106,7 +112,21 @@ fn execute(
             screen.text(&format!("artifacts are in {}", place.display()));
         }
     }
+    written?;
     Ok(outcome.into())
+}
+
+/// The folder of a report that is written when the run has ended: told now, a mistake costs no run.
+fn make_room(report: &Path) -> Result<(), Failure> {
+    let folder = report.parent().unwrap_or(Path::new(""));
+    let made = if folder.as_os_str().is_empty() { Ok(()) } else { std::fs::create_dir_all(folder) };
+    match made {
+        Ok(()) if report.is_dir() => {
+            Err(Failure::usage(format!("cannot write a JUnit report to {}: it is a folder", report.display())))
+        }
+        Ok(()) => Ok(()),
+        Err(error) => Err(Failure::usage(format!("cannot write a JUnit report to {}: {error}", report.display()))),
+    }
 }
 
 /// What is written once the run has ended: timings, the JUnit report, copies of artifacts.
