@@ -17,7 +17,8 @@ pub(crate) fn read(path: &Path, masker: &Masker) -> Result<BTreeMap<String, Stri
         Err(error) => return Err(broken(&error.to_string())),
     };
     let text = String::from_utf8(bytes).map_err(|_| broken("it is not UTF-8"))?;
-    parse(&text).map(|values| values.into_iter().map(|(key, value)| (key, masker.text(&value))).collect())
+    // Masked as a whole: a complaint quotes the beginning of a line, which may be the beginning of a secret.
+    parse(&masker.text(&text))
 }
 
 fn broken(why: &str) -> Cause {
@@ -73,6 +74,21 @@ mod tests {
             let Err(Cause::Broken(why)) = parse(text) else { panic!("{text} was taken") };
             assert!(why.starts_with(&format!("line {line} ")), "{why}");
         }
+    }
+
+    #[test]
+    fn a_quoted_line_and_a_key_show_no_part_of_a_secret() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("values");
+        let secret = "c2VjcmV0".repeat(8);
+        let masker = Masker::new([secret.as_str()]);
+        for text in [format!("KEY=-----BEGIN KEY-----\n{secret}\n"), format!("{secret}=1\n")] {
+            std::fs::write(&path, text).expect("values");
+            let Err(Cause::Broken(why)) = read(&path, &masker) else { panic!("taken") };
+            assert!(why.contains("***") && !why.contains("c2Vj"), "{why}");
+        }
+        std::fs::write(&path, format!("a=<{secret}>\n")).expect("values");
+        assert_eq!(read(&path, &masker).expect("values")["a"], "<***>");
     }
 
     #[test]
