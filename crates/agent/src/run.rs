@@ -198,13 +198,17 @@ fn contradiction(stack: &[Arc<Done>]) -> Option<String> {
             if let Some((b, _)) = writers[nth + 1..].iter().find(|&&(b, other)| strangers(a, b) && !agree(one, other)) {
                 return Some(sentence(&stack[a], &stack[*b], path));
             }
-            // What one took away or replaced by a file, another may have written into.
-            if matches!(one, LayerKind::Dir | LayerKind::OpaqueDir) {
+            // What one took away, emptied or replaced by a file, another may have written into.
+            if matches!(one, LayerKind::Dir) {
                 continue;
             }
             let below = format!("{path}/");
             let inside = at.range(below.as_str()..).take_while(|(path, _)| path.starts_with(&below));
             for (path, writers) in inside {
+                // Two that wrote the same there were compared above.
+                if writers.iter().any(|&(b, _)| a == b) {
+                    continue;
+                }
                 if let Some((b, _)) = writers.iter().find(|&&(b, kind)| strangers(a, b) && *kind != LayerKind::Whiteout)
                 {
                     return Some(sentence(&stack[a], &stack[*b], path));

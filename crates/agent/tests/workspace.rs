@@ -71,6 +71,26 @@ fn two_steps_that_wrote_different_bytes_to_one_path_are_named() {
 }
 
 #[test]
+fn what_one_step_wrote_where_another_emptied_a_folder_is_named() {
+    if !sandboxes() {
+        return;
+    }
+    let mut w = World::new();
+    w.file("dist/old", "x").begin();
+    let into = w.step("into", "echo 2 > dist/b");
+    let away = w.step("away", "rm -r dist; mkdir dist; echo 1 > dist/a");
+    let again = w.step("again", "rm -r dist; mkdir dist; echo 1 > dist/a; : again");
+    for step in [into, away, again] {
+        w.run(step).ok();
+    }
+    let same = w.step("same", "ls dist").needs(&["away", "again"]);
+    w.run(same).ok().says(&["a"]);
+    let both = w.step("both", "ls dist").needs(&["into", "away"]);
+    let why = w.run(both).broken().to_string();
+    assert!(why.starts_with("steps `away` and `into` both wrote `dist/b`"), "{why}");
+}
+
+#[test]
 fn a_hit_brings_everything_back() {
     if !sandboxes() {
         return;
