@@ -2,14 +2,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cas::{Captured, Layer, LayerError, LayerKind, Store, Tree, TreeEntry};
 use model::{ArtifactRef, ArtifactSpec, Cause, CommandSpec, Digest, Glob, GlobList, LayerRef, ReportKind};
 
 use crate::halt::{Halt, io, trouble};
-use crate::run::Inputs;
+use crate::run::{Inputs, lock};
 
+/// Numbers artifacts while they are copied: a run's folder of artifacts is one process's alone.
+static DRAFTS: AtomicU64 = AtomicU64::new(0);
+/// Held while one artifact takes another's place.
+static REPLACING: Mutex<()> = Mutex::new(());
 /// Files of one artifact.
 const ARTIFACT_FILES_MAX: usize = 100_000;
 
@@ -133,8 +138,17 @@ pub(crate) fn hand_out(artifact: &ArtifactRef, artifact_dir: &Path, store: &Stor
         None => artifact.name.clone(),
     };
     let dir = artifact_dir.join(file_name(&folder));
-    sandbox::remove_tree(&dir).map_err(io("replace the artifact", &dir))?;
-    fs::create_dir_all(&dir).map_err(io("make the folder", &dir))?;
+    let draft = artifact_dir.join(format!(".draft-{}", DRAFTS.fetch_add(1, Ordering::Relaxed)));
+    let handed_out = copy_out(artifact, &draft, store).and_then(|()| replace(&dir, &draft));
+    if handed_out.is_err() {
+        // What went wrong is told already.
+        let _ = sandbox::remove_tree(&draft);
+    }
+    handed_out
+}
+
+fn copy_out(artifact: &ArtifactRef, dir: &Path, store: &Store) -> Result<(), Halt> {
+    fs::create_dir_all(dir).map_err(io("make the folder", dir))?;
     for (below, digest, executable) in &artifact.files {
         let name = if below.is_empty() { artifact.path.rsplit('/').next().unwrap_or("file") } else { below };
         let to = dir.join(name);
@@ -144,6 +158,13 @@ pub(crate) fn hand_out(artifact: &ArtifactRef, artifact_dir: &Path, store: &Stor
         store.copy_to(digest, *executable, &to)?;
     }
     Ok(())
+}
+
+/// Puts `draft` in the place of `dir`. Instances of one step may want that at once; the last one stays.
+fn replace(dir: &Path, draft: &Path) -> Result<(), Halt> {
+    let _one_at_a_time = lock(&REPLACING);
+    sandbox::remove_tree(dir).map_err(io("replace the artifact", dir))?;
+    fs::rename(draft, dir).map_err(io("replace the artifact", dir))
 }
 
 /// One path segment that leads nowhere else, whatever an expression put into a version.
@@ -260,4 +281,27 @@ pub(crate) fn layer_difference(before: &Layer, now: &Layer) -> Option<String> {
 /// The folder of a kept upper directory may be used in place of the layer.
 pub(crate) fn place_of(kept: &Kept, upper: PathBuf) -> crate::run::Place {
     if kept.whole { crate::run::Place::Here(upper) } else { crate::run::Place::Stored }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_of_one_step_hand_out_one_artifact_at_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&dir.path().join("cache")).expect("store");
+        let out = dir.path().join("out");
+        let digest = store.put(b"app").expect("blob");
+        let files = (0..20).map(|n| (format!("d{n}/app"), digest, true)).collect();
+        let artifact = ArtifactRef { name: "app".into(), version: None, path: "dist".into(), files };
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| (0..10).for_each(|_| hand_out(&artifact, &out, &store).expect("handed out")));
+            }
+        });
+        let names: Vec<_> = fs::read_dir(&out).expect("out").flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(names, ["app"]);
+        assert_eq!(fs::read_dir(out.join("app")).expect("app").count(), 20);
+    }
 }
