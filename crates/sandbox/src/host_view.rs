@@ -109,6 +109,8 @@ const REGISTRIES: [(&str, &[&str]); 7] = [
     (".config/uv/uv.toml", &["password", "token", "username"]),
     (".m2/settings.xml", &["password", "passphrase", "privatekey"]),
 ];
+/// Toolchains of one rustup that are told apart.
+const UPDATE_HASHES_MAX: usize = 1000;
 /// Longer registry configuration is not read, and not shown.
 const REGISTRY_BYTES_MAX: u64 = 256 * 1024;
 /// `PATH` entries that are looked at.
@@ -258,6 +260,9 @@ impl<'a> Search<'a> {
                 self.markers.insert(below);
             }
         }
+        // A toolchain that is updated in place keeps its name: what it was made from is in a file here.
+        let hashes = fs::read_dir(path.join("update-hashes")).into_iter().flatten().flatten();
+        self.markers.extend(hashes.map(|entry| entry.path()).take(UPDATE_HASHES_MAX));
     }
 
     fn registries(&mut self) {
@@ -265,6 +270,7 @@ impl<'a> Search<'a> {
         for (file, words) in REGISTRIES {
             let path = home.join(file);
             if path.is_file() && is_harmless(&path, words) {
+                self.markers.insert(path.clone());
                 self.show.insert(path);
             }
         }
@@ -407,6 +413,16 @@ mod tests {
             .with(".aws/credentials", "")
             .with("letters/secret", "");
         assert_eq!(home.shown(), [".cargo/bin", ".rustup"]);
+    }
+
+    #[test]
+    fn what_a_shown_toolchain_was_made_from_and_shown_configuration_are_markers() {
+        let files = [".rustup/update-hashes/stable-x86_64-unknown-linux-gnu", ".npmrc"];
+        let home = files.iter().fold(Home::new(&["/usr/bin"]), |home, file| home.with(file, "x"));
+        let markers = home.detect().markers;
+        for file in files {
+            assert!(markers.contains(&home.dir.path().join(file)), "{file}: {markers:?}");
+        }
     }
 
     #[test]
