@@ -174,7 +174,7 @@ fn file_name(text: &str) -> String {
 }
 
 fn files_below(tree: &Tree, dir: &str) -> Vec<(String, Digest, bool)> {
-    let prefix = format!("{dir}/");
+    let prefix = join(dir, "");
     let entries = tree.entries().into_iter().filter_map(|(path, entry)| match entry {
         TreeEntry::File { digest, executable } => {
             path.strip_prefix(&prefix).map(|below| (below.to_string(), digest, executable))

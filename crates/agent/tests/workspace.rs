@@ -370,6 +370,20 @@ fn an_artifact_may_be_a_folder_or_come_from_the_repository() {
 }
 
 #[test]
+fn an_artifact_may_be_the_whole_workspace() {
+    if !sandboxes() {
+        return;
+    }
+    let mut w = World::new();
+    w.file("a", "1").begin();
+    let all = w.step("all", "mkdir d; echo 2 > d/b").artifact("all", ".", None);
+    w.run(all).ok();
+    for path in ["all/a", "all/d/b"] {
+        assert!(w.artifacts().join(path).is_file(), "{path}");
+    }
+}
+
+#[test]
 fn verify_compares_what_comes_out_with_what_is_cached() {
     if !sandboxes() {
         return;
