@@ -18,7 +18,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The right to run in a group.
 pub struct GroupLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for GroupLock {
+    /// The next holder is not to be taken for this one: by then its process may be anybody's.
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0);
+    }
 }
 
 impl GroupLock {
@@ -63,7 +70,7 @@ impl GroupLock {
             .and_then(|()| file.seek(SeekFrom::Start(0)))
             .and_then(|_| file.write_all(note.as_bytes()))
             .map_err(|error| cannot("write", &path, &error))?;
-        Ok(Some(GroupLock { _file: file }))
+        Ok(Some(GroupLock { file }))
     }
 }
 
@@ -98,5 +105,28 @@ impl Holder {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Color;
+
+    #[test]
+    fn who_let_a_group_go_is_not_asked_to_stop() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folders = Folders { cache: folder.path().join("cache"), state: folder.path().join("state") };
+        let take = || {
+            let mut screen = Screen::new(None, Color::Never);
+            let (queue, stops) = (ConcurrencyPolicy::Queue, Stops::default());
+            GroupLock::take(&folders, "g", queue, RunNumber(7), &mut screen, &stops).expect("a group").expect("taken")
+        };
+        let mut lock = take();
+        assert_eq!(Holder::read(&mut lock.file).run, 7);
+        drop(lock);
+        let mut entries = std::fs::read_dir(folders.state.join("groups")).expect("groups");
+        let path = entries.next().expect("a group").expect("its file").path();
+        assert_eq!(std::fs::read_to_string(path).expect("its note"), "");
     }
 }
