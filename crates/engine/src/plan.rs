@@ -50,7 +50,7 @@ impl fmt::Display for PlanError {
                 write!(f, "no step is called `{name}`; there is `{nearest}`")
             }
             PlanError::UnknownStep { name, nearest: None } => {
-                write!(f, "no step is called `{name}`; `pace plan` lists them all")
+                write!(f, "no step is called `{name}`")
             }
             PlanError::TooManySteps => {
                 write!(f, "matrix and shards make more than {STEPS_MAX} step instances; split the pipeline")

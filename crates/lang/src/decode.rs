@@ -75,6 +75,11 @@ impl<'a> Decoder<'a> {
 
     /// Says that a value is of the wrong type; `wants` continues "`key` wants …".
     pub(crate) fn wrong(&mut self, at: At, wants: &str) {
+        self.wrong_with(at, wants, None);
+    }
+
+    /// Says what is wanted instead of what is there, and how it may be written.
+    pub(crate) fn wrong_with(&mut self, at: At, wants: &str, help: Option<&str>) {
         let what = self.what(at.node);
         let label = if what == "empty" { "nothing is here" } else { what };
         let message = match what {
@@ -82,7 +87,7 @@ impl<'a> Decoder<'a> {
             what => format!("`{}` wants {wants}, this is {what}", at.name),
         };
         let found = Diagnostic::error(&WRONG_TYPE, self.span(at), message, label);
-        self.found(found);
+        self.found(found.help_if(help.map(Into::into)));
     }
 
     /// Says that a file's outermost value is no map.

@@ -19,7 +19,7 @@ pub fn fuzz_pipeline(bytes: &[u8]) {
     for report in [report, expanded] {
         report.render(true, 80);
         report.json();
-        report.sarif();
+        crate::sarif(std::slice::from_ref(&report));
     }
 }
 

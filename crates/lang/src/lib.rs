@@ -24,6 +24,7 @@ pub use code::{codes, explain};
 pub use diagnostic::{Diagnostic, Severity};
 pub use expr::fuzz_expression;
 pub use fuzz::fuzz_pipeline;
+pub use machine::sarif;
 pub use reference::reference;
 pub use report::Report;
 pub use resolve::{Outer, ReadError, load, load_expansion};

@@ -1,11 +1,44 @@
 //! A report for programs: JSON lines and SARIF 2.1.0.
 
+use std::collections::BTreeSet;
+
 use model::Span;
 use serde_json::{Value, json};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::report::Report;
+
+/// The findings of one or more pipelines as one SARIF 2.1.0 document, for editors and code hosts.
+pub fn sarif(reports: &[Report]) -> String {
+    let found = || reports.iter().flat_map(|report| report.diagnostics().iter().map(move |found| (report, found)));
+    let used: BTreeSet<&str> = found().map(|(_, diagnostic)| diagnostic.code).collect();
+    let rules: Vec<Value> = code::all()
+        .filter(|code| used.contains(code.code))
+        .map(|code| {
+            json!({
+                "id": code.code,
+                "shortDescription": { "text": code.title },
+                "help": { "text": code.explain, "markdown": code.explain },
+            })
+        })
+        .collect();
+    let results: Vec<Value> = found().map(|(report, diagnostic)| report.sarif_result(diagnostic)).collect();
+    let document = json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "pace check",
+                "version": env!("CARGO_PKG_VERSION"),
+                "rules": rules,
+            } },
+            "columnKind": "unicodeCodePoints",
+            "results": results,
+        }],
+    });
+    format!("{document:#}\n")
+}
 
 impl Report {
     /// One JSON object a line, one line a finding. Lines and columns count from 1, columns in characters; `end` is
@@ -40,36 +73,6 @@ impl Report {
             "start": { "line": start.line, "column": start.column },
             "end": { "line": end.line, "column": end.column },
         })
-    }
-
-    /// The findings as one SARIF 2.1.0 document, for editors and code hosts.
-    pub fn sarif(&self) -> String {
-        let used: std::collections::BTreeSet<&str> = self.diagnostics().iter().map(|d| d.code).collect();
-        let rules: Vec<Value> = code::all()
-            .filter(|code| used.contains(code.code))
-            .map(|code| {
-                json!({
-                    "id": code.code,
-                    "shortDescription": { "text": code.title },
-                    "help": { "text": code.explain, "markdown": code.explain },
-                })
-            })
-            .collect();
-        let results: Vec<Value> = self.diagnostics().iter().map(|diagnostic| self.sarif_result(diagnostic)).collect();
-        let document = json!({
-            "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-            "version": "2.1.0",
-            "runs": [{
-                "tool": { "driver": {
-                    "name": "pace check",
-                    "version": env!("CARGO_PKG_VERSION"),
-                    "rules": rules,
-                } },
-                "columnKind": "unicodeCodePoints",
-                "results": results,
-            }],
-        });
-        format!("{document:#}\n")
     }
 
     fn sarif_result(&self, diagnostic: &Diagnostic) -> Value {

@@ -128,7 +128,8 @@ impl Screen {
     fn erase(&mut self) -> String {
         match std::mem::take(&mut self.drawn) {
             0 => String::new(),
-            lines => format!("\x1b[{lines}A\x1b[J"),
+            // To the first column too: a terminal that echoed `^C` has left it.
+            lines => format!("\r\x1b[{lines}A\x1b[J"),
         }
     }
 
@@ -160,4 +161,17 @@ fn speaks_unicode() -> bool {
         let locale = locale.to_ascii_lowercase();
         locale.contains("utf-8") || locale.contains("utf8") || locale == "c" || locale == "posix"
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echoed_key_does_not_shift_the_tree() {
+        let mut screen = Screen::new(Some(Output::Human), Color::Never);
+        screen.drawn = 3;
+        assert_eq!(screen.erase(), "\r\x1b[3A\x1b[J");
+        assert_eq!(screen.erase(), "");
+    }
 }

@@ -30,7 +30,7 @@ pub(super) const DEPENDS_ON: Keyword<RawStep> = Keyword {
         doc: "Ids of the steps that must end before this one starts. It sees what they wrote.",
         example: "depends_on: [build]",
         required: false,
-        also: &["needs", "requires", "after", "dependsOn", "deps", "dependencies", "need"],
+        also: &["needs", "requires", "after", "depends", "dependsOn", "deps", "dependencies", "need"],
     },
     read: |d, at, step| step.depends_on = d.texts(at, "a list of step ids"),
 };

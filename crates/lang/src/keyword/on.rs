@@ -7,6 +7,7 @@ use super::{Entry, Keyword, MapShape, Shape, Table, codes, entries};
 use crate::decode::{At, Decoder};
 use crate::diagnostic::Diagnostic;
 use crate::raw::RawFile;
+use crate::yaml::Kind;
 
 pub(super) const ON: Keyword<RawFile> = Keyword {
     entry: Entry {
@@ -17,7 +18,14 @@ pub(super) const ON: Keyword<RawFile> = Keyword {
         required: false,
         also: &["triggers", "trigger", "when"],
     },
-    read: |d, at, file| d.table(at, "`on`", TABLE, &mut file.on),
+    read: |d, at, file| match d.kind(at.node) {
+        Kind::Map(_) => d.table(at, "`on`", TABLE, &mut file.on),
+        _ => d.wrong_with(
+            at,
+            "a map with `push`, `pull_request`, `schedule`, `manual`",
+            Some("each event is a key: `on: { push: {}, pull_request: {} }`"),
+        ),
+    },
 };
 
 const TABLE: Table<Triggers> = &[&PUSH, &PULL_REQUEST, &SCHEDULE, &MANUAL];

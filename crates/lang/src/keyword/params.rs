@@ -22,7 +22,7 @@ pub(super) const PARAMS: Keyword<RawFile> = Keyword {
               Expressions read them as `params.version`.",
         example: "params: { version: { type: string, default: \"0.0.0-dev\" } }",
         required: false,
-        also: &["parameters", "inputs", "variables"],
+        also: &["parameters", "inputs"],
     },
     read: |d, at, file| file.params = read(d, at),
 };

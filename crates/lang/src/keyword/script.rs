@@ -15,7 +15,7 @@ pub(super) const CMD: Keyword<RawStep> = Keyword {
               never become part of the script's text.",
         example: "cmd: go build -o bin/app .",
         required: false,
-        also: &["run", "script", "command", "commands", "sh", "exec"],
+        also: &["run", "script", "command", "commands", "sh", "exec", "before_script"],
     },
     read: |d, at, step| {
         if matches!(d.kind(at.node), Kind::List(_)) {

@@ -48,6 +48,27 @@ fn a_circle_is_shown_whole_with_each_edge() {
 }
 
 #[test]
+fn words_of_other_systems_find_the_key_that_is_meant() {
+    let found =
+        shows("name: ci\nvariables: { A: b }\nsteps:\n  - { id: a, script: x }\n  - { id: b, cmd: x, depends: [a] }\n");
+    let helps: Vec<&str> = found.lines().filter(|line| line.starts_with("help")).collect();
+    assert_eq!(helps, ["env", "cmd", "depends_on"].map(|key| format!("help: here it is called `{key}`")));
+}
+
+#[test]
+fn a_list_of_events_is_shown_how_to_become_a_map() {
+    assert_snapshot!(shows("name: ci\non: [push, pull_request]\nsteps: [{ id: a, cmd: x }]\n"), @r"
+    error: `on` wants a map with `push`, `pull_request`, `schedule`, `manual`, this is a list
+     --> paceline.yaml:2:5
+      |
+    2 | on: [push, pull_request]
+      |     ^^^^^^^^^^^^^^^^^^^^ a list
+    help: each event is a key: `on: { push: {}, pull_request: {} }`
+    see: pace explain P0103
+    ");
+}
+
+#[test]
 fn all_faults_of_a_file_come_in_one_go() {
     assert_snapshot!(shows("name: ci\njobs: {}\nsteps:\n  - id: build\n    run: make\n    timeout: [1]\n  - id: test\n    cmd: x\n    approve: { by: [bob] }\n    when: allways\n  - id: none\n"), @r#"
     error: a pipeline has no key `jobs`

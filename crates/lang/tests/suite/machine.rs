@@ -21,7 +21,7 @@ fn json_is_one_object_a_line() {
 #[test]
 fn sarif_names_rules_and_places() {
     let (_, report) = Repository::default().load(FAULTY);
-    let sarif: Value = serde_json::from_str(&report.sarif()).expect("JSON");
+    let sarif: Value = serde_json::from_str(&lang::sarif(&[report])).expect("JSON");
     assert_eq!(sarif["version"], "2.1.0");
     let run = &sarif["runs"][0];
     assert_eq!(run["tool"]["driver"]["rules"].as_array().map(Vec::len), Some(2));
@@ -29,6 +29,15 @@ fn sarif_names_rules_and_places() {
     assert_eq!((result["ruleId"].as_str(), result["level"].as_str()), (Some("P0106"), Some("error")));
     assert_eq!(result["locations"][0]["physicalLocation"]["region"]["startColumn"], 11);
     assert_eq!(result["relatedLocations"][0]["message"]["text"], "first here");
+}
+
+#[test]
+fn sarif_of_several_files_is_one_document() {
+    let reports = [FAULTY, "name: ci\nstepz: []\n"].map(|text| Repository::default().load(text).1);
+    let sarif: Value = serde_json::from_str(&lang::sarif(&reports)).expect("one JSON document");
+    let results = sarif["runs"][0]["results"].as_array().expect("results");
+    let codes: Vec<&str> = results.iter().filter_map(|result| result["ruleId"].as_str()).collect();
+    assert_eq!(codes, ["P0108", "P0106", "P0102", "P0101"]);
 }
 
 #[test]

@@ -13,11 +13,12 @@ pub fn run(cli: &Cli, args: &CheckArgs, screen: &mut Screen) -> Ended {
         false => args.files.iter().map(|file| Project::of_file(&here.join(file))).collect::<Result<_, _>>()?,
     };
     let mut errors = 0;
+    let mut reports = Vec::new();
     for project in &projects {
         let (pipeline, report) = project.load()?;
         errors += report.errors();
         if args.sarif {
-            screen.text(&report.sarif());
+            reports.push(report);
             continue;
         }
         project::show(&report, screen);
@@ -25,6 +26,9 @@ pub fn run(cli: &Cli, args: &CheckArgs, screen: &mut Screen) -> Ended {
             let steps = pipeline.steps.len();
             screen.text(&format!("{}: ok, {steps} step{}", project.file, if steps == 1 { "" } else { "s" }));
         }
+    }
+    if args.sarif {
+        screen.text(&lang::sarif(&reports));
     }
     Ok(if errors == 0 { Exit::Green } else { Exit::Invalid })
 }

@@ -12,6 +12,8 @@ use crate::screen::Screen;
 const FILE: &str = "paceline.yaml";
 /// A manifest is read up to this length; larger ones are looked at by name only.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+/// Test files of a folder that are looked into: the first few tell.
+const TEST_FILES_MAX: usize = 20;
 
 /// Writes or prints the file.
 pub fn run(cli: &Cli, args: &InitArgs, screen: &mut Screen) -> Ended {
@@ -203,7 +205,8 @@ fn python(folder: &Path) -> String {
         || has("conftest.py")
         || has("tests/conftest.py")
         || has("test/conftest.py")
-        || has("pytest.ini");
+        || has("pytest.ini")
+        || ["", "tests", "test"].iter().any(|below| has_test_functions(&folder.join(below)));
     let project = has("pyproject.toml") || has("setup.py");
     let install = match (project, has("requirements.txt")) {
         (true, _) => "./.venv/bin/pip install --disable-pip-version-check -q -e .",
@@ -230,6 +233,16 @@ fn python(folder: &Path) -> String {
     cmd: {test}
 "#
     )
+}
+
+/// A test that is a function is one for pytest: `unittest` would find nothing there, and be green.
+fn has_test_functions(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    let is_test = |name: &str| name.ends_with(".py") && (name.starts_with("test_") || name.ends_with("_test.py"));
+    entries
+        .filter_map(|entry| entry.ok().filter(|entry| entry.file_name().to_str().is_some_and(is_test)))
+        .take(TEST_FILES_MAX)
+        .any(|entry| read(&entry.path()).lines().any(|line| line.starts_with("def test_")))
 }
 
 fn maven(wrapper: bool) -> String {
@@ -300,6 +313,13 @@ mod tests {
             std::fs::write(folder.path().join(name), text).expect("a file");
         }
         render("\"x\"", &detect(folder.path()))
+    }
+
+    #[test]
+    fn test_functions_are_run_by_what_finds_them() {
+        let tested = |test| written(&[("setup.py", ""), ("test_a.py", test)]);
+        assert!(tested("def test_a():\n    assert 1\n").contains("-m pytest"));
+        assert!(tested("class A(TestCase):\n    def test_a(self): ...\n").contains("-m unittest discover"));
     }
 
     #[test]

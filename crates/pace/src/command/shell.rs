@@ -18,7 +18,8 @@ use crate::screen::Screen;
 pub fn run(cli: &Cli, args: &ShellArgs, screen: &mut Screen) -> Ended {
     let (number, step) = target(&args.target)?;
     let prepared = Prepared::new(Project::find(cli)?, &TriggerArgs::default(), screen)?;
-    let context = prepared.context(RunNumber(0), &TriggerArgs::default(), Selection::default(), OnFailure::Stop)?;
+    let context =
+        prepared.context(RunNumber(0), &TriggerArgs::default(), Selection::default(), OnFailure::KeepGoing)?;
     let plan = std::sync::Arc::new(prepared.plan(context)?);
     let (agent, _reports) = prepared.agent(&plan, &args.execute)?;
     let kept = match prepared.history.find(number) {

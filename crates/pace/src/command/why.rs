@@ -17,7 +17,7 @@ const FILES_MAX: usize = 50;
 /// Compares the step's action with the last one that was recorded.
 pub fn run(cli: &Cli, args: &StepArgs, screen: &mut Screen) -> Ended {
     let prepared = Prepared::new(Project::find(cli)?, &args.trigger, screen)?;
-    let context = prepared.context(RunNumber(0), &args.trigger, Selection::default(), OnFailure::Stop)?;
+    let context = prepared.context(RunNumber(0), &args.trigger, Selection::default(), OnFailure::KeepGoing)?;
     let plan = std::sync::Arc::new(prepared.plan(context)?);
     let (agent, _reports) = prepared.agent(&plan, &args.execute)?;
     let rehearsal = rehearse(plan.clone(), &prepared, &agent)?;
