@@ -171,6 +171,21 @@ fn secrets_reach_the_step_and_nothing_else() {
 }
 
 #[test]
+fn a_step_that_an_expansion_brings_gets_the_secrets_it_names() {
+    let repo = Repo::with(&[
+        (
+            "paceline.yaml",
+            "name: s\nsteps:\n  - id: gen\n    cmd: |\n      printf 'steps:\\n  - { id: x, cmd: \"test $A$B = ab\", secrets: [A, B] }\\n' > more.yaml\n  - { id: more, depends_on: [gen], expand: more.yaml }\n",
+        ),
+        (".gitignore", "secrets.env\n"),
+    ]);
+    repo.write("secrets.env", "A=a\n");
+    let mut command = repo.command(&["run", "--secrets", "secrets.env"]);
+    command.env("PACE_SECRET_B", "b");
+    finish(command).code(0);
+}
+
+#[test]
 fn shell_opens_the_sandbox_of_a_failed_step() {
     let repo = Repo::new(
         "name: s\nsteps:\n  - { id: gen, cmd: echo made > made.txt }\n  - { id: bad, depends_on: [gen], cmd: \"echo half > half.txt; exit 1\" }\n",

@@ -207,24 +207,22 @@ fn pairs(params: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     Ok(pairs)
 }
 
-/// The secrets that steps of the plan name: from the file, else from `PACE_SECRET_<NAME>`.
+/// The secrets that steps may name: those of `PACE_SECRET_<NAME>`, and over them those of the file. All of them, since
+/// what an `expand` brings may name more than the plan does.
 fn secrets(plan: &Plan, args: &ExecuteArgs) -> Result<BTreeMap<String, Secret>, Failure> {
-    let file = match &args.secrets {
-        Some(path) => secrets_file(path)?,
-        None => BTreeMap::new(),
-    };
-    let mut secrets = BTreeMap::new();
-    let mut missing = BTreeSet::new();
-    for (name, step) in wanted_secrets(plan) {
-        match file.get(&name).cloned().or_else(|| std::env::var(format!("PACE_SECRET_{name}")).ok()) {
-            Some(value) => {
-                secrets.insert(name, Secret::new(value));
-            }
-            None => {
-                missing.insert(format!("step `{step}` wants secret `{name}`, and PACE_SECRET_{name} is not set"));
-            }
-        }
+    let mut secrets: BTreeMap<String, Secret> = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let name = name.to_str()?.strip_prefix("PACE_SECRET_")?.to_string();
+            Some((name, Secret::new(value.into_string().ok()?)))
+        })
+        .collect();
+    if let Some(path) = &args.secrets {
+        secrets.extend(secrets_file(path)?.into_iter().map(|(name, value)| (name, Secret::new(value))));
     }
+    let missing: BTreeSet<String> = wanted_secrets(plan)
+        .filter(|(name, _)| !secrets.contains_key(name))
+        .map(|(name, step)| format!("step `{step}` wants secret `{name}`, and PACE_SECRET_{name} is not set"))
+        .collect();
     match missing.is_empty() {
         true => Ok(secrets),
         false => {
