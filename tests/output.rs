@@ -162,3 +162,61 @@ fn init_writes_a_pipeline_that_runs() {
     repo.pace(&["init"]).code(2).complains("exists already");
     repo.pace(&["run"]).code(0).says("built");
 }
+
+#[test]
+fn logs_follow_a_run_with_a_short_option() {
+    let repo = Repo::new("name: f\nsteps:\n  - { id: a, cmd: \"echo first; sleep 1; echo last\" }\n");
+    let run = repo.start(&["run"]);
+    while repo.pace(&["logs", "a"]).code != Some(0) {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    repo.pace(&["logs", "-f", "a"]).code(0).says("first").says("last");
+    run.wait().code(0);
+}
+
+#[test]
+fn a_mistake_on_the_command_line_leaves_no_run_behind() {
+    let repo = Repo::new("name: s\nsteps:\n  - { id: build, cmd: echo x, secrets: [TOKEN] }\n");
+    repo.pace(&["run"]).code(2).complains("wants secret `TOKEN`");
+    repo.pace(&["run", "--secrets", "nowhere"]).code(2).complains("cannot read secrets from nowhere");
+    repo.pace(&["run", "biuld"]).code(2).complains("there is `build`");
+    let mut command = repo.command(&["run", "--junit", "paceline.yaml/report.xml"]);
+    command.env("PACE_SECRET_TOKEN", "a secret");
+    finish(command).code(2).complains("cannot write a JUnit report to paceline.yaml/report.xml");
+    repo.pace(&["runs"]).code(0).says("no run was made here yet");
+}
+
+#[test]
+fn the_folder_of_a_junit_report_is_made() {
+    let repo = Repo::new(MIXED);
+    repo.pace(&["run", "--junit", "reports/of/ci.xml"]).code(0);
+    assert!(repo.root().join("reports/of/ci.xml").is_file());
+}
+
+#[test]
+fn a_step_that_does_not_exist_is_answered_with_the_nearest() {
+    let repo = Repo::new(MIXED);
+    repo.pace(&["why", "goood"]).code(2).complains("help: there is a step `good`");
+    repo.pace(&["shell", "xyzzy", "-c", "true"]).code(2).complains("help: `pace plan` lists them");
+}
+
+#[test]
+fn a_code_is_found_by_its_number_and_explained_to_programs() {
+    let repo = Repo::new(MIXED);
+    repo.pace(&["explain", "p104"]).code(2).complains("`pace explain P0104`: a dependency does not exist");
+    let said: serde_json::Value =
+        serde_json::from_str(&repo.pace(&["explain", "p0104", "--output", "json"]).code(0).out).expect("JSON");
+    assert_eq!(said["code"], "P0104");
+    for line in repo.pace(&["explain", "--output", "json"]).code(0).out.lines() {
+        serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+    }
+}
+
+#[test]
+fn why_is_answered_whatever_a_step_beside_it_would_do() {
+    let repo = Repo::new(
+        "name: w\nsteps:\n  - { id: v, cmd: \"true\" }\n  - { id: none, depends_on: [v], cmd: \"echo ${{ steps.v.values.none }}\" }\n  - { id: last, depends_on: [v], cmd: echo x }\n",
+    );
+    repo.pace(&["run", "--keep-going"]).code(10);
+    repo.pace(&["why", "last"]).code(0).says("`last` would be taken from the cache");
+}
