@@ -11,6 +11,9 @@ use crate::past::Story;
 use crate::project::Project;
 use crate::screen::Screen;
 
+/// Of a run that has not begun: it waits for its concurrency group, or was killed before its first event.
+const NO_TIME: &str = "not begun          ";
+
 /// Lists them.
 pub fn run(cli: &Cli, args: &RunsArgs, screen: &mut Screen) -> Ended {
     let history = History::open(&Folders::find()?, &Project::find_all(cli)?[0])?;
@@ -57,7 +60,7 @@ fn as_text(past: &PastRun, story: &Story, state: &str) -> String {
         past.number.to_string(),
         state,
         took,
-        local_time(story.at_us),
+        if story.at_us == 0 { NO_TIME.into() } else { local_time(story.at_us) },
         counts.join(", ")
     )
 }
@@ -69,7 +72,7 @@ fn as_json(past: &PastRun, story: &Story, state: &str) -> String {
         "pipeline": story.requested.map(|requested| &requested.pipeline),
         "commit": story.requested.map(|requested| &requested.commit),
         "branch": story.requested.map(|requested| &requested.branch),
-        "at": view::json::iso(model::Timestamp(story.at_us)),
+        "at": (story.at_us > 0).then(|| view::json::iso(model::Timestamp(story.at_us))),
         "took_us": story.ended.map(|ended| ended.took_us),
         "passed": story.count("success"),
         "cached": story.steps.iter().filter(|step| step.cached).count(),
@@ -85,4 +88,20 @@ fn as_json(past: &PastRun, story: &Story, state: &str) -> String {
 pub fn local_time(at_us: u64) -> String {
     let time = i64::try_from(at_us).ok().and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
     time.map_or_else(String::new, |time| time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use model::RunNumber;
+
+    use super::*;
+
+    #[test]
+    fn a_run_that_has_not_begun_has_no_time() {
+        let past = PastRun { number: RunNumber(3), folder: "runs/3".into() };
+        let story = Story::of(&[]);
+        let text = as_text(&past, &story, "running");
+        assert!(text.contains("not begun") && !text.contains("1970"), "{text}");
+        assert!(as_json(&past, &story, "running").contains("\"at\":null"));
+    }
 }
