@@ -133,6 +133,17 @@ fn a_file_that_changes_during_the_run_is_not_recorded_as_if_it_had_not() {
 }
 
 #[test]
+fn a_file_that_comes_during_the_run_is_not_part_of_a_recorded_result() {
+    let repo = Repo::new("name: m\nsteps:\n  - { id: s, cmd: \"sleep 1.25; ls\" }\n");
+    let run = repo.start(&["run"]);
+    crate::support::until("the step runs", || !crate::support::processes("sleep 1.25").is_empty());
+    repo.write("new.txt", "");
+    run.wait().code(0).complains("`new.txt` changed while it ran");
+    std::fs::remove_file(repo.root().join("new.txt")).expect("the new file");
+    assert_eq!(repo.executed(&[]), ["s"]);
+}
+
+#[test]
 fn output_that_is_not_utf8_and_hostile_escapes_are_shown_safely() {
     let repo = Repo::new(
         "name: o\nsteps:\n  - { id: s, cmd: \"printf 'a\\\\377b\\\\n\\\\033[2J\\\\033]0;title\\\\007done\\\\n'\" }\n",

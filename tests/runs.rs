@@ -274,3 +274,12 @@ fn a_rerun_keeps_the_parameters_of_the_run_it_repeats() {
     repo.write("fixed", "");
     repo.pace(&["run", "--rerun-failed"]).code(0).says("s | word kept");
 }
+
+#[test]
+fn clean_up_is_never_taken_from_the_cache() {
+    let repo = Repo::new(
+        "name: w\nsteps:\n  - { id: a, cmd: echo }\n  - { id: tidy, depends_on: [a], when: always, cmd: echo tidied }\n",
+    );
+    assert_eq!(repo.executed(&[]), ["a", "tidy"]);
+    assert_eq!(repo.executed(&[]), ["tidy"]);
+}

@@ -1,6 +1,6 @@
 //! Action records are written beside the next step, not before it: one thread takes them in order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -84,14 +84,17 @@ fn write_all(from: &Receiver<Entry>, store: &Store, actions: &ActionStore) {
         let mut batch = vec![first];
         batch.extend(from.try_iter());
         // One look at the repository is enough for all that ended before it.
-        let mut looked: Option<(Arc<Run>, Vec<PathBuf>)> = None;
+        let mut looked: Option<(Arc<Run>, Moved)> = None;
         for entry in batch {
             let run = entry.run.clone();
             if entry.fresh.is_some() && looked.as_ref().is_none_or(|(seen, _)| !Arc::ptr_eq(seen, &run)) {
-                looked = Some((run.clone(), run.project.snapshot.changed_since()));
+                let snapshot = &run.project.snapshot;
+                let moved = Moved { changed: snapshot.changed_since(), new: snapshot.new_since() };
+                looked = Some((run.clone(), moved));
             }
-            let changed = looked.as_ref().map_or(&[][..], |(_, changed)| changed);
-            if let Err(why) = write(entry, changed, store, actions) {
+            let nothing = Moved::default();
+            let moved = looked.as_ref().map_or(&nothing, |(_, moved)| moved);
+            if let Err(why) = write(entry, moved, store, actions) {
                 lock(&run.notes).push(why);
             }
             settle(&run);
@@ -99,11 +102,18 @@ fn write_all(from: &Receiver<Entry>, store: &Store, actions: &ActionStore) {
     }
 }
 
-fn write(entry: Entry, changed: &[PathBuf], store: &Store, actions: &ActionStore) -> Result<(), String> {
+/// What is in the repository now that a step may have seen and that is no part of its key.
+#[derive(Default)]
+struct Moved {
+    changed: Vec<PathBuf>,
+    new: Vec<PathBuf>,
+}
+
+fn write(entry: Entry, moved: &Moved, store: &Store, actions: &ActionStore) -> Result<(), String> {
     let Entry { run, step, action, fresh } = entry;
     let refused = |error: cas::StoreError| format!("the result of step `{step}` was not recorded: {error}");
     if let Some(Fresh { mut record, log, base }) = fresh {
-        unchanged(&step, &base, changed)?;
+        unchanged(&step, &base, moved)?;
         action.put(store).map_err(refused)?;
         record.log = Some(store.put_file(&log, true).map_err(refused)?);
         actions.record(&action.digest, &record).map_err(refused)?;
@@ -116,10 +126,16 @@ fn write(entry: Entry, changed: &[PathBuf], store: &Store, actions: &ActionStore
     Ok(())
 }
 
-/// A file that changed under the step may have been read before or after: the result belongs to no known input.
-fn unchanged(step: &str, base: &Tree, changed: &[PathBuf]) -> Result<(), String> {
+/// A file that changed under the step may have been read before or after, and a file that came into a folder that it sees
+/// may have been read too: the result belongs to no known input.
+fn unchanged(step: &str, base: &Tree, moved: &Moved) -> Result<(), String> {
     let of_input = |path: &&PathBuf| path.to_str().is_none_or(|path| base.get(path).is_some());
-    let files: Vec<String> = changed.iter().filter(of_input).map(|path| format!("`{}`", path.display())).collect();
+    let in_sight = |path: &&PathBuf| match path.parent().and_then(Path::to_str) {
+        None | Some("") => true,
+        Some(folder) => base.get(folder).is_some(),
+    };
+    let changed = moved.changed.iter().filter(of_input).chain(moved.new.iter().filter(in_sight));
+    let files: Vec<String> = changed.map(|path| format!("`{}`", path.display())).collect();
     if files.is_empty() {
         return Ok(());
     }

@@ -115,12 +115,19 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// What is in view and is not on the disk any more as it was then. Paths below the root. Files that came since are
-    /// not looked for.
+    /// What is in view and is not on the disk any more as it was then. Paths below the root.
     pub fn changed_since(&self) -> Vec<PathBuf> {
         let changed = on_all_cores(&self.seen, |(path, stat)| self.is_changed(path, stat));
         let paths = self.seen.iter().zip(changed).filter(|(_, changed)| *changed);
         paths.map(|((path, _), _)| PathBuf::from(path)).collect()
+    }
+
+    /// What came since into the folders of the view, folders as a whole, ignored or not: whoever looks at the root itself
+    /// sees it.
+    pub fn new_since(&self) -> Vec<PathBuf> {
+        let mut names = Names::default();
+        names.read(&self.root, directories(self.seen.iter().map(|(path, _)| path.as_str())));
+        names.not_in(&self.tree).into_iter().filter(|path| self.hidden.binary_search(path).is_err()).collect()
     }
 
     /// The value of `hash(…)`: 64 hexadecimal digits over path, content and mode of all files and links that the
@@ -562,6 +569,7 @@ pub(crate) mod tests {
         fs::remove_file(w.root().join("l")).expect("remove");
         symlink("b", w.root().join("l")).expect("link");
         assert_eq!(snapshot.changed_since(), ["b", "c", "l"].map(PathBuf::from));
+        assert_eq!(snapshot.new_since(), ["linked"].map(PathBuf::from));
     }
 
     #[test]

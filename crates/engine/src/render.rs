@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use model::expr::{EvalError, Scope, Template, render};
 use model::limits::TIMEOUT_DEFAULT;
 use model::{
-    ArtifactSpec, AttemptNo, AttemptSpec, CacheSpec, Cause, CmdStep, CommandSpec, Fence, Need, NodeIx, StepKind, Work,
+    ArtifactSpec, AttemptNo, AttemptSpec, CacheMode, CacheSpec, Cause, CmdStep, CommandSpec, Fence, Need, NodeIx,
+    StepKind, When, Work,
 };
 
 use crate::run::RunState;
@@ -77,7 +78,7 @@ fn command(run: &RunState<'_>, node: NodeIx, attempt: AttemptNo, cmd: &CmdStep) 
         services: cmd.services.iter().map(|service| service.id.clone()).collect(),
         reports: cmd.reports.clone(),
         artifacts,
-        cache: cmd.cache,
+        cache: cache_mode(cmd, plan.step(node).when),
         fresh: plan.nodes[node.at()].fresh || attempt.0 > 1,
         verify: plan.context.selection.verify,
         has_dependants: run.head.graph.has_dependants(run.head.graph.group(node)),
@@ -161,4 +162,12 @@ fn has_layer(run: &RunState<'_>, node: NodeIx) -> bool {
         _ => false,
     };
     done && matches!(run.definition(node).kind, StepKind::Cmd(_))
+}
+
+/// Clean-up and notices are for what happened this time: from the cache they would not happen at all.
+fn cache_mode(cmd: &CmdStep, when: When) -> CacheMode {
+    match when {
+        When::Success => cmd.cache,
+        When::Failure | When::Always => CacheMode::Never,
+    }
 }

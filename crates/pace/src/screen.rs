@@ -18,6 +18,8 @@ pub struct Screen {
     closed: bool,
 }
 
+/// Width of lines that nobody wraps.
+const WIDTH_UNCUT: usize = 2000;
 /// Width when there is no terminal to ask.
 const WIDTH_DEFAULT: usize = 100;
 
@@ -53,6 +55,11 @@ impl Screen {
             Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
             _ => (std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(WIDTH_DEFAULT), 24),
         }
+    }
+
+    /// Columns that a line of text may take: those of the terminal; in a pipe or a file nothing need be cut.
+    pub fn width_of_text(&self) -> usize {
+        if self.is_live() { self.size().0 } else { WIDTH_UNCUT }
     }
 
     /// Prints text that ends where it ends: a line break is added if it has none.

@@ -105,7 +105,7 @@ fn execute(
     }
     let written = after(prepared, &plan, &view, args, &artifacts, screen);
     if screen.output != Output::Json {
-        let summary = view::summary::render(&view, screen.style(), screen.size().0);
+        let summary = view::summary::render(&view, screen.style(), screen.width_of_text());
         screen.text(&summary);
         if artifacts.is_dir() {
             let place = args.artifacts.as_deref().unwrap_or(&artifacts);
