@@ -92,3 +92,16 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     if error.use_stderr() { Exit::Usage.into() } else { Exit::Green.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_exits_with_the_code_that_its_last_event_names() {
+        use RunOutcome::{Cancelled, Failed, Infrastructure, Refused, Succeeded};
+        for outcome in [Succeeded, Failed, Infrastructure, Refused, Cancelled] {
+            assert_eq!(Exit::from(outcome) as u8, view::exit_code(outcome));
+        }
+    }
+}
