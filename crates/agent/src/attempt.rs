@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use cas::{ActionRecord, Tree};
-use model::{AttemptEnd, AttemptResult, AttemptSpec, CacheMode, Cause, CommandSpec, Work};
+use model::{AttemptEnd, AttemptResult, AttemptSpec, CacheMode, Cause, CommandSpec, Usage, Work};
 use sandbox::{Child, SpawnError};
 
 use crate::action::{Action, Surroundings, interpreter};
@@ -211,6 +211,7 @@ impl Attempt<'_> {
             .map_err(|error| trouble(&format!("lost sight of the step's process: {error}")))?;
         drop(child);
         let logged = log.finish();
+        let usage = Usage { cpu: usage.cpu, memory_peak: usage.memory_peak, ..Usage::default() };
         let ran = Ran { bench, caches, prepare, usage, logged };
         match end {
             AttemptEnd::Succeeded => self.succeeded(inputs, action, expected, ran),

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cas::{ActionRecord, CommitEnd, Layer, Tree};
-use model::{AttemptEnd, AttemptResult, CacheMode, Cause};
-use sandbox::Usage;
+use model::{AttemptEnd, AttemptResult, CacheMode, Cause, Usage};
 
 use crate::action::Action;
 use crate::attempt::{Attempt, Bench};
@@ -63,8 +62,7 @@ impl Attempt<'_> {
             reports: std::mem::take(&mut kept.reports),
             tail: ran.logged.tail,
             log_bytes: ran.logged.bytes,
-            cpu: ran.usage.cpu,
-            memory_peak: ran.usage.memory_peak,
+            usage: ran.usage,
             notes,
             ..AttemptResult::ended(AttemptEnd::Succeeded)
         };
@@ -126,8 +124,8 @@ impl Attempt<'_> {
             log: None,
             artifacts: result.artifacts.clone(),
             reports: result.reports.clone(),
-            cpu: result.cpu,
-            memory_peak: result.memory_peak,
+            cpu: result.usage.cpu,
+            memory_peak: result.usage.memory_peak,
         };
         Fresh { record, log: log::path(&self.run.project.log_dir, self.spec), base }
     }
@@ -191,8 +189,7 @@ impl Attempt<'_> {
             reports,
             tail: ran.logged.tail,
             log_bytes: ran.logged.bytes,
-            cpu: ran.usage.cpu,
-            memory_peak: ran.usage.memory_peak,
+            usage: ran.usage,
             notes,
             ..AttemptResult::ended(end)
         }

@@ -206,7 +206,8 @@ pub(crate) fn refuse(spec: &CommandSpec) -> Result<sandbox::Network, Cause> {
         return later(&format!("images (`image: {image}`)"), "; leave `image` out to run on the host's file system");
     }
     if !spec.services.is_empty() {
-        return later(&format!("services ({})", spec.services.join(", ")), "; start what the step needs in its script");
+        let ids: Vec<&str> = spec.services.iter().map(|service| service.id.as_str()).collect();
+        return later(&format!("services ({})", ids.join(", ")), "; start what the step needs in its script");
     }
     match &spec.network {
         Network::None => Ok(sandbox::Network::Loopback),

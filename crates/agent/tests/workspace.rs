@@ -293,7 +293,8 @@ fn the_network_is_loopback_unless_asked_for() {
     assert!(matches!(w.run(hosts).cause(), Cause::Refused(why) if why.contains("use `network: full`")));
     let image = w.step("image", "true").with(|c| c.image = Some("debian".into()));
     assert!(matches!(w.run(image).cause(), Cause::Refused(why) if why.contains("image: debian")));
-    let service = w.step("service", "true").with(|c| c.services = vec!["db".into()]);
+    let db = model::ServiceSpec { id: "db".into(), image: None, cmd: None, env: Default::default(), ready: None };
+    let service = w.step("service", "true").with(|c| c.services = vec![db]);
     assert!(matches!(w.run(service).cause(), Cause::Refused(why) if why.contains("services (db)")));
     let secret = w.step("secret", "true").secret("NOBODY");
     assert!(matches!(w.run(secret).cause(), Cause::Refused(why) if why.contains("`NOBODY`")));

@@ -9,7 +9,7 @@ use model::expr::{EvalError, Scope, Template, render};
 use model::limits::TIMEOUT_DEFAULT;
 use model::{
     ArtifactSpec, AttemptNo, AttemptSpec, CacheMode, CacheSpec, Cause, CmdStep, CommandSpec, Fence, Need, NodeIx,
-    StepKind, When, Work,
+    ServiceSpec, StepKind, When, Work,
 };
 
 use crate::run::RunState;
@@ -56,7 +56,7 @@ fn command(run: &RunState<'_>, node: NodeIx, attempt: AttemptNo, cmd: &CmdStep) 
     let env = run.head.graph.env.as_ref();
     let mut env = scope::env(plan, node, env, &steps).map_err(|error| no_value("`env`", error))?;
     let rendered = scope::with_env(plan, node, &env, &steps, |scope| Rendered::of(cmd, scope));
-    let Rendered { script, cmd_env, image, caches, artifacts } =
+    let Rendered { script, cmd_env, image, services, caches, artifacts } =
         rendered.map_err(|(what, error)| no_value(what, error))?;
     if !cmd_env.is_empty() {
         Arc::make_mut(&mut env).extend(cmd_env);
@@ -75,7 +75,7 @@ fn command(run: &RunState<'_>, node: NodeIx, attempt: AttemptNo, cmd: &CmdStep) 
         outputs: cmd.outputs.clone(),
         network: cmd.network.clone(),
         caches,
-        services: cmd.services.iter().map(|service| service.id.clone()).collect(),
+        services,
         reports: cmd.reports.clone(),
         artifacts,
         cache: cache_mode(cmd, plan.step(node).when),
@@ -90,6 +90,7 @@ struct Rendered {
     script: String,
     cmd_env: BTreeMap<String, String>,
     image: Option<String>,
+    services: Vec<ServiceSpec>,
     caches: Vec<CacheSpec>,
     artifacts: Vec<ArtifactSpec>,
 }
@@ -107,10 +108,21 @@ impl Rendered {
             let version = maybe("`artifacts`", &artifact.version)?;
             Ok(ArtifactSpec { name: artifact.name.clone(), path: artifact.path.clone(), version })
         });
+        let services = cmd.services.iter().map(|service| {
+            let env = service.env.iter().map(|(name, it)| Ok((name.clone(), value("`services`", it)?)));
+            Ok(ServiceSpec {
+                id: service.id.clone(),
+                image: maybe("`services`", &service.image)?,
+                cmd: maybe("`services`", &service.cmd)?,
+                env: env.collect::<Result<_, _>>()?,
+                ready: service.ready.clone(),
+            })
+        });
         Ok(Rendered {
             script: value("`cmd`", &cmd.cmd)?,
             cmd_env: cmd_env.collect::<Result<_, _>>()?,
             image: maybe("`image`", &cmd.image)?,
+            services: services.collect::<Result<_, _>>()?,
             caches: caches.collect::<Result<_, _>>()?,
             artifacts: artifacts.collect::<Result<_, _>>()?,
         })

@@ -354,6 +354,8 @@ impl Tally {
             | Cause::Signal(_)
             | Cause::TimedOut(_)
             | Cause::Idle(_)
+            | Cause::Limit(_)
+            | Cause::Service(_)
             | Cause::Broken(_)
             | Cause::Expression(_) => {}
         }

@@ -121,6 +121,11 @@ pub(crate) struct RawResources {
     pub cpu_milli: Option<u32>,
     pub memory: Option<Bytes>,
     pub pids: Option<u32>,
+    pub io_weight: Option<u16>,
+    pub open_files: Option<u32>,
+    pub file_size: Option<Bytes>,
+    pub disk: Option<Bytes>,
+    pub output: Option<Bytes>,
     pub best_effort: Option<bool>,
 }
 

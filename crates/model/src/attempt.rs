@@ -8,8 +8,8 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::{
-    AttemptNo, CacheMode, Digest, Fence, GlobList, Network, NodeIx, ReportKind, Resources, RunId, RunNumber, Shell,
-    StepId,
+    AttemptNo, CacheMode, Digest, Fence, GlobList, LimitHit, Network, NodeIx, Ready, ReportKind, Resources, RunId,
+    RunNumber, Shell, StepId, Traffic, Usage,
 };
 
 /// One attempt, with every expression already rendered: executing it leaves no choice open.
@@ -77,8 +77,8 @@ pub struct CommandSpec {
     pub network: Network,
     /// `caches`.
     pub caches: Vec<CacheSpec>,
-    /// Ids of `services`.
-    pub services: Vec<String>,
+    /// `services`.
+    pub services: Vec<ServiceSpec>,
     /// `reports`.
     pub reports: BTreeMap<ReportKind, String>,
     /// `artifacts`.
@@ -128,6 +128,21 @@ pub struct CacheSpec {
     pub fallback: Vec<String>,
 }
 
+/// A service, rendered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// `id`.
+    pub id: String,
+    /// `image`; `None` is the host's file system.
+    pub image: Option<String>,
+    /// `cmd`; `None` is the image's own.
+    pub cmd: Option<String>,
+    /// `env`.
+    pub env: BTreeMap<String, String>,
+    /// `ready`; without it the step starts as soon as the service runs.
+    pub ready: Option<Ready>,
+}
+
 /// An artifact to keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArtifactSpec {
@@ -164,10 +179,10 @@ pub struct AttemptResult {
     pub tail: Vec<String>,
     /// Length of the log.
     pub log_bytes: u64,
-    /// CPU time, user and system.
-    pub cpu: Duration,
-    /// Peak resident memory of the largest process.
-    pub memory_peak: u64,
+    /// What it used of the machine.
+    pub usage: Usage,
+    /// What it reached and tried to reach; `None` for `network: none`, and where nobody counted.
+    pub traffic: Option<Traffic>,
     /// Things a person should know though nothing failed.
     pub notes: Vec<String>,
     /// For [`Work::ReadFile`]: the text.
@@ -192,8 +207,8 @@ impl AttemptResult {
             reports: Vec::new(),
             tail: Vec::new(),
             log_bytes: 0,
-            cpu: Duration::ZERO,
-            memory_peak: 0,
+            usage: Usage::default(),
+            traffic: None,
             notes: Vec::new(),
             text: None,
         }
@@ -222,6 +237,10 @@ pub enum Cause {
     TimedOut(Duration),
     /// No output for its idle timeout.
     Idle(Duration),
+    /// It went over one of its limits.
+    Limit(LimitHit),
+    /// A service beside it did not start, did not get ready or ended. A whole sentence.
+    Service(String),
     /// The agent vanished or its lease ran out.
     Lost(String),
     /// Something around the step failed: disk, sandbox, cache. A whole sentence with what to do.
@@ -243,17 +262,20 @@ impl fmt::Display for Cause {
             Cause::Signal(signal) => write!(f, "ended by {}", signal_name(*signal)),
             Cause::TimedOut(after) => write!(f, "timed out after {}", show_duration(*after)),
             Cause::Idle(after) => write!(f, "no output for {}", show_duration(*after)),
+            Cause::Limit(limit) => write!(f, "{limit}"),
             Cause::Lost(why) => write!(f, "lost: {why}"),
-            Cause::Infrastructure(why) | Cause::Refused(why) | Cause::Broken(why) | Cause::Expression(why) => {
-                f.write_str(why)
-            }
+            Cause::Service(why)
+            | Cause::Infrastructure(why)
+            | Cause::Refused(why)
+            | Cause::Broken(why)
+            | Cause::Expression(why) => f.write_str(why),
         }
     }
 }
 
 /// `SIGKILL` for 9, and so on; `signal 42` for those without a common name.
 pub fn signal_name(signal: i32) -> Arc<str> {
-    const NAMES: [(i32, &str); 12] = [
+    const NAMES: [(i32, &str); 14] = [
         (1, "SIGHUP"),
         (2, "SIGINT"),
         (3, "SIGQUIT"),
@@ -265,6 +287,8 @@ pub fn signal_name(signal: i32) -> Arc<str> {
         (11, "SIGSEGV"),
         (13, "SIGPIPE"),
         (15, "SIGTERM"),
+        (24, "SIGXCPU"),
+        (25, "SIGXFSZ"),
         (31, "SIGSYS (a system call that the sandbox forbids)"),
     ];
     match NAMES.into_iter().find(|(number, _)| *number == signal) {

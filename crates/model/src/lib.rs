@@ -18,6 +18,7 @@ pub mod limits;
 pub mod pipeline;
 pub mod plan;
 pub mod units;
+pub mod usage;
 
 pub use attempt::*;
 pub use digest::Digest;
@@ -28,3 +29,4 @@ pub use input::*;
 pub use pipeline::*;
 pub use plan::*;
 pub use units::{Bytes, Span, Timestamp};
+pub use usage::*;

@@ -47,6 +47,12 @@ pub const DURATION_MAX: Duration = Duration::from_secs(365 * 86_400);
 pub const LOG_LINE_BYTES_MAX: usize = 64 << 10;
 /// One attempt's log. What comes after is counted and dropped, and the log says so.
 pub const LOG_BYTES_MAX: u64 = 256 << 20;
+/// Different refusals of its network that one attempt's result lists.
+pub const REFUSALS_MAX: usize = 100;
+/// Services of one step.
+pub const SERVICES_MAX: usize = 32;
+/// Hosts in one `network` list.
+pub const NETWORK_HOSTS_MAX: usize = 100;
 /// Bytes of the file that `$PACE_VALUES` names.
 pub const VALUES_BYTES_MAX: usize = 64 << 10;
 /// Values a step may hand on.

@@ -428,6 +428,16 @@ pub struct Resources {
     pub memory: Option<Bytes>,
     /// `pids`.
     pub pids: Option<u32>,
+    /// `io_weight`, 1 to 10,000.
+    pub io_weight: Option<u16>,
+    /// `open_files`.
+    pub open_files: Option<u32>,
+    /// `file_size`.
+    pub file_size: Option<Bytes>,
+    /// `disk`: what it writes to its workspace, home and image, together.
+    pub disk: Option<Bytes>,
+    /// `output`: what it prints.
+    pub output: Option<Bytes>,
     /// `enforce: best_effort` is written: run even where the host cannot hold the limits.
     pub best_effort: bool,
 }

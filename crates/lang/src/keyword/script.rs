@@ -1,5 +1,6 @@
 //! `cmd` and the keys that say where and how it runs.
 
+use model::limits::NETWORK_HOSTS_MAX;
 use model::{CacheMode, Network, Shell};
 
 use super::{Entry, Keyword, Shape};
@@ -137,7 +138,12 @@ fn network(d: &mut Decoder<'_>, at: At) -> Option<Network> {
         return d.word(at, &[("none", Network::None), ("full", Network::Full)]);
     }
     let mut hosts = Vec::new();
-    for item in d.list(at, "a list of `host:port`").unwrap_or_default() {
+    let items = d.list(at, "a list of `host:port`").unwrap_or_default();
+    if items.len() > NETWORK_HOSTS_MAX {
+        d.bad(at, format_args!("{} hosts; a list has at most {NETWORK_HOSTS_MAX}", items.len()));
+        return None;
+    }
+    for item in items {
         let Some(text) = d.filled(item, "`host:port` in each place") else { continue };
         let fits = text.value.rsplit_once(':').is_some_and(|(host, port)| {
             let host_fits =

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::limits::SERVICES_MAX;
 use model::{Probe, Ready};
 
 use super::{Entry, Keyword, MapShape, Shape, Table, codes, entries};
@@ -21,7 +22,11 @@ pub(super) const SERVICES: Keyword<RawStep> = Keyword {
         also: &["service", "sidecars"],
     },
     read: |d, at, step| {
-        for item in d.list(at, "a list of `{ id, image }`").unwrap_or_default() {
+        let items = d.list(at, "a list of `{ id, image }`").unwrap_or_default();
+        if items.len() > SERVICES_MAX {
+            return d.bad(at, format_args!("{} services; a step has at most {SERVICES_MAX}", items.len()));
+        }
+        for item in items {
             let mut service = RawService::default();
             d.table(item, "a service", TABLE, &mut service);
             let Some(id) = service.id.clone() else { continue };

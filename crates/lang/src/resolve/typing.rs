@@ -238,6 +238,11 @@ impl<'a> Scene<'a> {
                 cpu_milli: raw.resources.cpu_milli.or(defaults.resources.cpu_milli),
                 memory: raw.resources.memory.or(defaults.resources.memory),
                 pids: raw.resources.pids.or(defaults.resources.pids),
+                io_weight: raw.resources.io_weight.or(defaults.resources.io_weight),
+                open_files: raw.resources.open_files.or(defaults.resources.open_files),
+                file_size: raw.resources.file_size.or(defaults.resources.file_size),
+                disk: raw.resources.disk.or(defaults.resources.disk),
+                output: raw.resources.output.or(defaults.resources.output),
                 best_effort: raw.resources.best_effort.or(defaults.resources.best_effort).unwrap_or(false),
             },
         })

@@ -85,6 +85,8 @@ pub(crate) fn cause_kind(cause: &Cause) -> &'static str {
         Cause::Signal(_) => "signal",
         Cause::TimedOut(_) => "timeout",
         Cause::Idle(_) => "idle",
+        Cause::Limit(limit) => limit.word(),
+        Cause::Service(_) => "service",
         Cause::Lost(_) => "lost",
         Cause::Infrastructure(_) => "infrastructure",
         Cause::Refused(_) => "refused",

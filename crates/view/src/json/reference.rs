@@ -20,9 +20,12 @@ const EVENTS: [(&str, &str, Fields); 11] = [
 ];
 
 /// What the fields are made of: how the type is called, what it means, its fields.
-const PARTS: [(&str, &str, Fields); 8] = [
+const PARTS: [(&str, &str, Fields); 11] = [
     ("planned step", "A step instance of the plan.", PlannedStep::FIELDS),
     ("cause", "Why something failed.", WireCause::FIELDS),
+    ("traffic", "What an attempt reached over its network.", WireTraffic::FIELDS),
+    ("host", "A host that an attempt reached.", WireHost::FIELDS),
+    ("refusal", "Something that an attempt was not let reach.", WireRefusal::FIELDS),
     ("skip", "Why a step did not run.", WireSkip::FIELDS),
     ("cached", "The execution a cached result comes from.", WireCached::FIELDS),
     ("layer", "What an attempt wrote.", WireLayer::FIELDS),

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{ArtifactRef, AttemptEnd, AttemptNo, AttemptResult, CachedFrom, Cause, Digest, LayerRef, NodeIx};
+use model::{
+    ArtifactRef, AttemptEnd, AttemptNo, AttemptResult, CachedFrom, Cause, Digest, HostTraffic, LayerRef, NodeIx,
+    Refusal, Traffic,
+};
 use serde::{Deserialize, Serialize};
 
 /// One line. `flatten` is fine here: no person writes this.
@@ -154,8 +157,19 @@ shape! {
         prepare_us: u64,
         /// CPU time, user and system.
         cpu_us: u64,
-        /// Peak memory of its largest process, in bytes.
+        /// How long it was held back by its `cpu` limit, in microseconds.
+        throttled_us: u64,
+        /// Peak memory in bytes, with what it wrote to memory-backed folders; on a host without control groups that of
+        /// its largest process.
         memory_peak: u64,
+        /// Most processes and threads at one time; 0 where the host cannot count them.
+        pids_peak: u32,
+        /// Bytes read from disks; 0 where the host cannot count them.
+        io_read: u64,
+        /// Bytes written to disks; 0 where the host cannot count them.
+        io_written: u64,
+        /// What it reached over its network and was refused; nothing for `network: none`.
+        traffic: Option<WireTraffic>,
         /// The action's digest: `sha256/size`.
         action: Option<String>,
         /// What it wrote.
@@ -261,7 +275,8 @@ shape! {
 shape! {
     /// Why something failed.
     WireCause {
-        /// `exit`, `signal`, `timeout`, `idle`, `lost`, `infrastructure`, `refused`, `broken` or `expression`.
+        /// `exit`, `signal`, `timeout`, `idle`, a limit (`memory`, `pids`, `file_size`, `disk`, `host_disk`, `output`),
+        /// `service`, `lost`, `infrastructure`, `refused`, `broken` or `expression`.
         kind: String,
         /// The exit code or the number of the signal.
         code: Option<i32>,
@@ -269,6 +284,43 @@ shape! {
         after_us: Option<u64>,
         /// For a person.
         text: String,
+    }
+}
+shape! {
+    /// What an attempt reached over its network, and what it was refused.
+    WireTraffic {
+        /// Hosts that it reached.
+        hosts: Vec<WireHost>,
+        /// What it was refused, at most 100.
+        refused: Vec<WireRefusal>,
+        /// Refusals beyond these.
+        refused_more: u64,
+    }
+}
+shape! {
+    /// A host that an attempt reached.
+    WireHost {
+        /// Its name, or its address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Connections.
+        connections: u64,
+        /// Bytes that the step received.
+        received: u64,
+        /// Bytes that the step sent.
+        sent: u64,
+    }
+}
+shape! {
+    /// Something that an attempt was not let reach.
+    WireRefusal {
+        /// `host:port`, or a name alone.
+        what: String,
+        /// Why not.
+        why: String,
+        /// How often.
+        count: u64,
     }
 }
 shape! {
@@ -368,8 +420,13 @@ impl AttemptEnded {
             cached: result.cached.as_ref().map(Into::into),
             took_us: micros(result.took),
             prepare_us: micros(result.prepare),
-            cpu_us: micros(result.cpu),
-            memory_peak: result.memory_peak,
+            cpu_us: micros(result.usage.cpu),
+            throttled_us: micros(result.usage.throttled),
+            memory_peak: result.usage.memory_peak,
+            pids_peak: result.usage.pids_peak,
+            io_read: result.usage.io_read,
+            io_written: result.usage.io_written,
+            traffic: result.traffic.as_ref().map(Into::into),
             action: result.action.map(|digest| digest.to_string()),
             layer: result.layer.as_ref().map(Into::into),
             artifacts: result.artifacts.iter().map(Into::into).collect(),
@@ -389,6 +446,28 @@ impl From<&Cause> for WireCause {
             _ => (None, None),
         };
         WireCause { kind: super::cause_kind(cause).to_owned(), code, after_us: after, text: cause.to_string() }
+    }
+}
+
+impl From<&Traffic> for WireTraffic {
+    fn from(traffic: &Traffic) -> Self {
+        let host = |host: &HostTraffic| WireHost {
+            host: host.host.clone(),
+            port: host.port,
+            connections: host.connections,
+            received: host.received,
+            sent: host.sent,
+        };
+        let refusal = |refusal: &Refusal| WireRefusal {
+            what: refusal.what.clone(),
+            why: refusal.why.clone(),
+            count: refusal.count,
+        };
+        WireTraffic {
+            hosts: traffic.hosts.iter().map(host).collect(),
+            refused: traffic.refused.iter().map(refusal).collect(),
+            refused_more: traffic.refused_more,
+        }
     }
 }
 
