@@ -167,7 +167,7 @@ pub(crate) fn open_new(agent: &Shared, run: &Arc<Run>, spec: &Arc<AttemptSpec>) 
         ));
     }
     let open = || {
-        let network = workspace::refuse(command)? == sandbox::Network::Host;
+        let network = matches!(workspace::refuse(command)?, sandbox::Network::Host);
         let given = Given::to(command, agent)?;
         let inputs = run.inputs(spec)?;
         let layers = workspace::layer_dirs(&inputs, |done| hit::directory(agent, run, done))?;
@@ -201,7 +201,7 @@ fn furnish(
         lowers,
         caches: Vec::new(),
         host,
-        network: if network { sandbox::Network::Host } else { sandbox::Network::Loopback },
+        network: if network { sandbox::Network::Host } else { sandbox::Network::Own },
         argv: vec![if bash { "bash" } else { "sh" }.into(), "-i".into()],
         env,
         name,

@@ -141,19 +141,15 @@ impl Furniture<'_> {
         }];
         overlays.extend(self.caches);
         let bind = |from: PathBuf, to: &Path| Bind { from, to: to.to_path_buf(), writable: true };
+        let argv = self.argv.into_iter().map(OsString::from).collect();
         Ok(Spec {
-            argv: self.argv.into_iter().map(OsString::from).collect(),
             env: self.env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             cwd: WORKSPACE.into(),
-            view: self.host.view.clone(),
             overlays,
             binds: vec![bind(self.room.home(), &self.host.home), bind(self.room.desk(), Path::new(DESK))],
             network: self.network,
             hostname: host_name(self.name),
-            stdin: None,
-            stdout: None,
-            stderr: None,
-            terminal: false,
+            ..Spec::new(argv, sandbox::Root::Host(self.host.view.clone()))
         })
     }
 }
@@ -210,7 +206,7 @@ pub(crate) fn refuse(spec: &CommandSpec) -> Result<sandbox::Network, Cause> {
         return later(&format!("services ({})", ids.join(", ")), "; start what the step needs in its script");
     }
     match &spec.network {
-        Network::None => Ok(sandbox::Network::Loopback),
+        Network::None => Ok(sandbox::Network::Own),
         Network::Full => Ok(sandbox::Network::Host),
         Network::Hosts(hosts) => later(
             &format!("networks that are lists of hosts ({})", hosts.join(", ")),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sandbox::{HostView, Network, Overlay, Spec};
+use sandbox::{HostView, Network, Overlay, Root, Spec};
 
 const ROUNDS: usize = 100;
 
@@ -52,18 +52,11 @@ impl Scene {
         view.show.push(self.dir.join("exit0"));
         let overlays = if overlay { vec![self.overlay()] } else { Vec::new() };
         let spec = Spec {
-            argv: vec![program.into()],
             env: vec![("PATH".into(), OsString::from("/usr/bin:/bin"))],
             cwd: "/tmp".into(),
-            view,
             overlays,
-            binds: Vec::new(),
             network,
-            hostname: "step".into(),
-            stdin: None,
-            stdout: None,
-            stderr: None,
-            terminal: false,
+            ..Spec::new(vec![program.into()], Root::Host(view))
         };
         let start = Instant::now();
         let mut child = spec.spawn().expect("this host can sandbox");
@@ -109,10 +102,10 @@ fn main() {
     for _ in 0..ROUNDS {
         times[0].push(plain(&exit));
         times[1].push(plain(&real));
-        times[2].push(scene.sandboxed(&exit, Network::Loopback, false));
-        times[3].push(scene.sandboxed(&real, Network::Loopback, false));
+        times[2].push(scene.sandboxed(&exit, Network::Own, false));
+        times[3].push(scene.sandboxed(&real, Network::Own, false));
         times[4].push(scene.sandboxed(&real, Network::Host, false));
-        times[5].push(scene.sandboxed(&real, Network::Loopback, true));
+        times[5].push(scene.sandboxed(&real, Network::Own, true));
     }
     println!("{:<40} {:>10} {:>10}   of {ROUNDS}, microseconds", "start to exit", "min", "p50");
     for (name, times) in names.iter().zip(&mut times) {

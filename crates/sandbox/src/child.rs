@@ -9,6 +9,9 @@ use libc::{c_int, c_void};
 use crate::inside::Report;
 use crate::{Exit, Usage, launch, reap};
 
+/// Any word does: it is awaited once, before others are listened to.
+const GO_ON: u8 = b'G';
+
 /// A started process tree. Dropping it kills and reaps all of it.
 #[derive(Debug)]
 pub struct Child {
@@ -86,6 +89,11 @@ impl Child {
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         // SAFETY: one byte that lives on this stack.
         unsafe { libc::send(self.control.as_raw_fd(), (&raw const what).cast::<c_void>(), 1, flags) };
+    }
+
+    /// Tells process 1 that what it waits for is done.
+    pub(crate) fn go_on(&self) {
+        self.ask(GO_ON);
     }
 
     /// What process 1 says next; `None` when it has ended without another word.

@@ -6,6 +6,7 @@
 //! page tables, which counts only for a parent of hundreds of MiB; that parent will want a small helper to spawn from.
 
 use std::ffi::CStr;
+use std::os::fd::AsRawFd;
 
 use libc::{c_char, c_int, c_long, c_ulong, c_void};
 
@@ -66,14 +67,25 @@ impl Report {
 
     /// Sends it to the parent. Nobody to tell is no reason to stop.
     pub fn send(self) {
+        self.send_on(CONTROL);
+    }
+
+    fn send_on(self, control: c_int) {
         let bytes = self.to_bytes();
         // SAFETY: pointer and length are of one array.
-        unsafe { libc::send(CONTROL, bytes.as_ptr().cast::<c_void>(), bytes.len(), libc::MSG_NOSIGNAL) };
+        unsafe { libc::send(control, bytes.as_ptr().cast::<c_void>(), bytes.len(), libc::MSG_NOSIGNAL) };
     }
 }
 
+/// In place of an operation's number: entering the control group failed.
+pub const JOIN_GROUP: u32 = u32::MAX;
+
 /// The life of process 1.
 pub fn first_process(launch: &Launch, stdio: [c_int; 3], control: c_int) -> ! {
+    if let Err(errno) = join_group(launch) {
+        Report::Failed { in_command: false, op: JOIN_GROUP, part: 0, errno }.send_on(control);
+        sys::exit(1);
+    }
     if let Err(errno) = take_descriptors(stdio, control) {
         // The control descriptor may not be in its place yet: the parent sees an end without a report.
         sys::exit(errno);
@@ -95,6 +107,21 @@ pub fn first_process(launch: &Launch, stdio: [c_int; 3], control: c_int) -> ! {
 fn fail(report: Report) -> ! {
     report.send();
     sys::exit(1)
+}
+
+/// Version 1 groups are entered by ourselves, before anything else: a thread that moves itself need not wait until every
+/// processor has passed a quiet point, which takes milliseconds, and if we fail nobody is left in the group.
+fn join_group(launch: &Launch) -> Result<(), Errno> {
+    let Some(birth) = &launch.birth else { return Ok(()) };
+    for tasks in &birth.tasks {
+        // SAFETY: one byte that is static.
+        sys::check(unsafe { libc::write(tasks.as_raw_fd(), c"0".as_ptr().cast::<c_void>(), 1) } as c_long)?;
+    }
+    if launch.isolated {
+        // SAFETY: only a number changes hands.
+        sys::check(c_long::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }))?;
+    }
+    Ok(())
 }
 
 /// Puts the command's stdio at 0, 1, 2 and the control socket at 3, and closes everything else: what other threads of the
@@ -128,11 +155,15 @@ fn run(ops: &[Op], launch: &Launch, in_command: bool) {
 fn perform(op: &Op, launch: &Launch, ground: &mut Ground) -> Result<(), PartErrno> {
     match op {
         Op::MapIds { uid, gid } => whole(map_ids(uid, gid)),
+        Op::AwaitIds => whole(await_ids()),
+        Op::Groups(groups) => whole(set_groups(groups)),
         Op::Loopback => whole(loopback_up()),
         Op::Hostname(name) => whole(set_hostname(name)),
         Op::WorkDir(path) => whole(sys::change_dir(path)),
         Op::NoNewPrivileges => whole(sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)),
-        Op::DropCapabilities => whole(drop_capabilities()),
+        Op::DropCapabilities { keep } => whole(drop_capabilities(*keep)),
+        Op::Narrow { keep } => whole(sys::set_capabilities(*keep)),
+        Op::Limit { resource, value } => whole(sys::limit(*resource, *value)),
         Op::Undumpable => whole(sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)),
         Op::Adopt => whole(sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)),
         Op::Session { terminal } => whole(new_session(*terminal)),
@@ -147,17 +178,32 @@ fn whole(result: Result<(), Errno>) -> Result<(), PartErrno> {
 }
 
 /// The kernel lets us map ourselves, and nobody else, when changing groups is given up first.
-fn map_ids(uid: &CStr, gid: &CStr) -> Result<(), Errno> {
+pub fn map_ids(uid: &CStr, gid: &CStr) -> Result<(), Errno> {
     sys::write_file(c"/proc/self/setgroups", c"deny")?;
     sys::write_file(c"/proc/self/uid_map", uid)?;
     sys::write_file(c"/proc/self/gid_map", gid)
 }
 
-fn loopback_up() -> Result<(), Errno> {
+/// The parent says one word when the maps are written.
+fn await_ids() -> Result<(), Errno> {
+    let mut word = 0u8;
+    // SAFETY: one byte is ours to be filled.
+    match sys::check(unsafe { libc::recv(CONTROL, (&raw mut word).cast::<c_void>(), 1, 0) } as c_long)? {
+        1 => Ok(()),
+        _ => Err(libc::ECANCELED),
+    }
+}
+
+fn set_groups(groups: &[libc::gid_t]) -> Result<(), Errno> {
+    // SAFETY: pointer and length are of one slice. Straight to the kernel: the C library would tell other threads.
+    sys::check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(|_| ())
+}
+
+/// Brings `lo` up in the network namespace that we are in.
+pub fn loopback_up() -> Result<(), Errno> {
     // SAFETY: `ifreq` is plain data; the name is copied into it with its NUL; the kernel reads and fills it.
     unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        let socket = sys::Fd(sys::check(c_long::from(socket))? as c_int);
+        let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
         let mut request: libc::ifreq = std::mem::zeroed();
         for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
             *place = *byte as c_char;
@@ -173,8 +219,8 @@ fn set_hostname(name: &CStr) -> Result<(), Errno> {
 }
 
 /// Out of the bounding set, the ambient set and the three others.
-fn drop_capabilities() -> Result<(), Errno> {
-    for capability in 0..64 {
+fn drop_capabilities(keep: u64) -> Result<(), Errno> {
+    for capability in (0..64).filter(|capability| keep & 1 << capability == 0) {
         match sys::prctl(libc::PR_CAPBSET_DROP, capability, 0) {
             // Past the last one that this kernel knows.
             Err(libc::EINVAL) if capability > 0 => break,
@@ -182,11 +228,15 @@ fn drop_capabilities() -> Result<(), Errno> {
         }
     }
     sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as c_ulong, 0)?;
-    // `struct __user_cap_header_struct` of version 3 and two all-zero `struct __user_cap_data_struct`.
-    let (header, none) = ([0x2008_0522u32, 0], [0u32; 6]);
-    // SAFETY: both arrays have the kernel's layout.
-    sys::check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) }).map(|_| ())
+    // User 0 gains nothing by executing, unless what it keeps is to survive just that; and none of this can be undone.
+    let root = if keep == 0 { SECBIT_NOROOT } else { 0 };
+    sys::prctl(libc::PR_SET_SECUREBITS, root | SECBITS_LOCKED, 0)?;
+    sys::set_capabilities(keep)
 }
+
+const SECBIT_NOROOT: c_ulong = 1;
+/// The locks of NOROOT, NO_SETUID_FIXUP and KEEP_CAPS, and NO_CAP_AMBIENT_RAISE with its lock.
+const SECBITS_LOCKED: c_ulong = 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7;
 
 fn new_session(terminal: bool) -> Result<(), Errno> {
     // SAFETY: only numbers change hands.

@@ -6,13 +6,16 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use libc::{c_char, c_int, c_long, c_void};
 
+use crate::cgroup::Birth;
 use crate::inside::{self, REPORT_BYTES, Report};
+use crate::netns::{self, Net};
 use crate::plan::{Op, text};
 use crate::seccomp::Filter;
-use crate::sys;
+use crate::sys::{self, Errno};
 use crate::{Child, SpawnError, error};
 
 /// Everything the new process needs, made before it exists.
@@ -27,6 +30,12 @@ pub struct Launch {
     pub filter: Option<&'static Filter>,
     /// In namespaces.
     pub isolated: bool,
+    /// Lines of `uid_map` and `gid_map` that only we can write.
+    pub maps: Option<(CString, CString)>,
+    /// The network that it joins.
+    pub net: Option<Arc<Net>>,
+    /// The control group that it is born in.
+    pub birth: Option<Birth>,
     /// Where the command's process lives until it is the program.
     pub stack: Stack,
 }
@@ -135,6 +144,10 @@ impl Launch {
         // The child has its own copies; while we held these, its readers would see no end.
         drop((theirs, stdio));
         let mut child = Child::new(pid, pidfd, ours, self.isolated);
+        if let Some((users, groups)) = &self.maps {
+            map_range(pid, users, groups).map_err(setup("map a range of users and groups into the sandbox"))?;
+            child.go_on();
+        }
         match child.next_report() {
             Some(Report::Started) => Ok(child),
             Some(Report::Failed { in_command, op, part, errno }) => {
@@ -147,49 +160,82 @@ impl Launch {
         }
     }
 
+    /// Process 1, as our child.
+    fn clone_first(&self, stdio: [c_int; 3], control: c_int) -> Result<(c_int, OwnedFd), SpawnError> {
+        let cloned = match &self.net {
+            None => self.clone_here(stdio, control, 0),
+            Some(net) => self.clone_in(net, stdio, control),
+        };
+        match cloned {
+            // SAFETY: the kernel just made this descriptor for us.
+            Ok((pid, pidfd)) => Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })),
+            Err(errno) if self.isolated => Err(error::no_namespaces(io::Error::from_raw_os_error(errno))),
+            Err(errno) => {
+                let source = io::Error::from_raw_os_error(errno);
+                Err(SpawnError::Setup { what: "start a process".into(), source })
+            }
+        }
+    }
+
     /// `clone` as `fork` does it, straight to the kernel: no handlers of the C library run. With all signals blocked, so
     /// that none of the parent's handlers runs in the copy. The exit signal is 0: nobody else's `wait` takes our child.
-    fn clone_first(&self, stdio: [c_int; 3], control: c_int) -> Result<(c_int, OwnedFd), SpawnError> {
+    fn clone_here(&self, stdio: [c_int; 3], control: c_int, more: c_int) -> Result<(c_int, c_int), Errno> {
         let mut pidfd: c_int = -1;
-        let flags = libc::CLONE_PIDFD | if self.isolated { self.namespaces() } else { 0 };
-        let null: *mut c_void = std::ptr::null_mut();
+        let flags = libc::CLONE_PIDFD | more | if self.isolated { self.namespaces() } else { 0 };
+        let group = self.birth.as_ref().and_then(|birth| birth.into.as_ref()).map(AsRawFd::as_raw_fd);
         let mask = sys::block_signals();
         // SAFETY: without CLONE_VM the child runs on a copy of this stack and memory; it never returns from
         // `first_process`, which keeps to what is allowed between `fork` and `exec`. `pidfd` is ours to be filled.
-        let pid = unsafe { libc::syscall(libc::SYS_clone, c_long::from(flags), null, &raw mut pidfd, null, null) };
+        let pid = unsafe { sys::clone_copy(flags, &raw mut pidfd, group) };
         if pid == 0 {
             inside::first_process(self, stdio, control);
         }
-        let failed = io::Error::last_os_error();
+        let result = sys::check(pid);
         sys::set_signal_mask(mask);
-        if pid < 0 {
-            return Err(if self.isolated {
-                error::no_namespaces(failed)
-            } else {
-                SpawnError::Setup { what: "start a process".into(), source: failed }
-            });
+        result.map(|pid| (pid as c_int, pidfd))
+    }
+
+    /// The same by a process that joins the network first and then ends: no thread of ours ever leaves its namespaces, and
+    /// CLONE_PARENT makes process 1 our child all the same.
+    fn clone_in(&self, net: &Net, stdio: [c_int; 3], control: c_int) -> Result<(c_int, c_int), Errno> {
+        struct Joining<'a> {
+            launch: &'a Launch,
+            net: &'a Net,
+            stdio: [c_int; 3],
+            control: c_int,
+            cloned: Result<(c_int, c_int), Errno>,
         }
-        // SAFETY: the kernel just made this descriptor for us.
-        Ok((pid as c_int, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+        let mut joining = Joining { launch: self, net, stdio, control, cloned: Err(libc::ECHILD) };
+        let work = |joining: &mut Joining| {
+            let clone = || joining.launch.clone_here(joining.stdio, joining.control, libc::CLONE_PARENT);
+            joining.cloned = joining.net.join().and_then(|()| clone());
+        };
+        netns::in_borrowed_process(0, work, &mut joining).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))?;
+        joining.cloned
     }
 
     fn namespaces(&self) -> c_int {
         let net = if self.setup.contains(&Op::Loopback) { libc::CLONE_NEWNET } else { 0 };
+        // Made by the child itself when it has a group: that must be the namespace's root, not ours.
+        let group = if self.birth.is_some() { 0 } else { libc::CLONE_NEWCGROUP };
         net | libc::CLONE_NEWUSER
             | libc::CLONE_NEWNS
             | libc::CLONE_NEWPID
             | libc::CLONE_NEWIPC
             | libc::CLONE_NEWUTS
-            | libc::CLONE_NEWCGROUP
+            | group
     }
 
     fn explain(&self, in_command: bool, op: usize, part: u32, errno: sys::Errno) -> SpawnError {
         let source = io::Error::from_raw_os_error(errno);
+        if op == inside::JOIN_GROUP as usize {
+            return SpawnError::Setup { what: "enter the step's control group".into(), source };
+        }
         let ops = if in_command { &self.command } else { &self.setup };
         match ops.get(op) {
             Some(Op::Execute) => self.program.not_executed(errno),
             // Where a security module takes the capabilities of new user namespaces away, the first use of one fails.
-            Some(Op::MapIds { .. } | Op::PrivateMounts | Op::NewRoot | Op::Loopback | Op::Hostname(_))
+            Some(Op::MapIds { .. } | Op::PrivateMounts | Op::NewRoot { .. } | Op::Loopback | Op::Hostname(_))
                 if matches!(errno, libc::EPERM | libc::EACCES) =>
             {
                 error::no_namespaces(source)
@@ -198,6 +244,13 @@ impl Launch {
             None => SpawnError::Setup { what: "start the command".into(), source },
         }
     }
+}
+
+/// A range may only be written by somebody who has rights over those users outside.
+fn map_range(pid: c_int, users: &CString, groups: &CString) -> io::Result<()> {
+    let write = |name: &str, lines: &CString| std::fs::write(format!("/proc/{pid}/{name}"), lines.as_bytes());
+    write("uid_map", users)?;
+    write("gid_map", groups)
 }
 
 fn null_for(stdio: &[Option<OwnedFd>; 3]) -> io::Result<Option<File>> {

@@ -6,12 +6,15 @@
 // The kernel's promises that `unsafe` leans on are named where it is used.
 #![allow(unsafe_code)]
 
+pub mod cgroup;
 mod child;
 mod error;
 pub mod host_view;
+mod identity;
 mod inside;
 mod launch;
 mod mount;
+mod netns;
 mod plan;
 mod probe;
 pub mod process;
@@ -23,10 +26,13 @@ mod sys;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use child::Child;
 pub use error::SpawnError;
+pub use identity::{Identity, SUBORDINATE_BASE};
+pub use netns::{Net, NetSockets, Sockets};
 pub use probe::{Ability, CgroupLayout, Host, probe};
 pub use remove::remove_tree;
 
@@ -42,13 +48,13 @@ pub struct Spec {
     pub env: Vec<(OsString, OsString)>,
     /// Working directory inside.
     pub cwd: PathBuf,
-    /// What of the host is shown.
-    pub view: HostView,
+    /// What `/` is.
+    pub root: Root,
     /// Overlays. All mounts are made parents first, so a toolchain shown inside a bound home lies on top of it; at the
     /// same place a bind covers an overlay, and an overlay covers the view.
     pub overlays: Vec<Overlay>,
     /// Bind mounts, with what is mounted below their source. Mount points that do not exist are made, where they lie: in
-    /// an overlay that is its upper, in a writable bind its source.
+    /// an overlay that is its upper, in a writable bind its source, in an image the image's upper.
     pub binds: Vec<Bind>,
     /// Its network.
     pub network: Network,
@@ -62,9 +68,40 @@ pub struct Spec {
     pub stderr: Option<OwnedFd>,
     /// Interactive: becomes session leader of the terminal on standard input (`pace shell`).
     pub terminal: bool,
+    /// As whom it runs.
+    pub identity: Identity,
+    /// Limits that need no control group.
+    pub rlimits: Rlimits,
+    /// How much fits into its own tmpfs.
+    pub tmp: TmpSize,
+    /// The control group that it is born in; the caller's when there is none.
+    pub group: Option<Arc<cgroup::Group>>,
 }
 
 impl Spec {
+    /// A program in a sandbox that has a root and nothing else: no variable, no bind, no overlay, a network of its own,
+    /// `/dev/null` as its streams, the caller's identity and no limits.
+    pub fn new(argv: Vec<OsString>, root: Root) -> Spec {
+        Spec {
+            argv,
+            env: Vec::new(),
+            cwd: "/".into(),
+            root,
+            overlays: Vec::new(),
+            binds: Vec::new(),
+            network: Network::Own,
+            hostname: "step".into(),
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            terminal: false,
+            identity: Identity::caller(),
+            rlimits: Rlimits::default(),
+            tmp: TmpSize::default(),
+            group: None,
+        }
+    }
+
     /// Starts the process and waits until its program has been executed, or says why that failed.
     ///
     /// # Errors
@@ -73,16 +110,42 @@ impl Spec {
         // SAFETY: both always succeed.
         let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
         let kept = if uid == 0 { host_view::kept_from_others() } else { &[] };
+        let maps = self.identity.maps(uid, gid)?;
+        let entering = |source| SpawnError::Setup { what: "open the step's control group".into(), source };
         let launch = Launch {
-            setup: plan::setup(&self, uid, gid, kept)?,
-            command: plan::command(self.terminal),
+            setup: plan::setup(&self, &maps, kept)?,
+            command: plan::command(&self),
             program: Program::new(&self.argv, &self.env)?,
             filter: Some(Filter::usual()),
             isolated: true,
+            maps: self.identity.range.then_some(maps),
+            net: if let Network::Shared(net) = &self.network { Some(Arc::clone(net)) } else { None },
+            birth: self.group.as_ref().map(|group| group.birth()).transpose().map_err(entering)?,
             stack: Stack::new(),
         };
         launch.start([self.stdin, self.stdout, self.stderr])
     }
+}
+
+/// What `/` is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// A read-only root with chosen parts of the host.
+    Host(HostView),
+    /// An unpacked image.
+    Image(ImageRoot),
+}
+
+/// An unpacked image: an overlay as `/`. It may be written; what is written goes to `upper`, which is the caller's to
+/// throw away. `/dev`, `/proc`, `/tmp` and `/dev/shm` are never the image's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageRoot {
+    /// Its layers, topmost first; at most 500.
+    pub lower: Vec<PathBuf>,
+    /// Empty directory for what is written.
+    pub upper: PathBuf,
+    /// Empty directory on the same file system as `upper`, for the kernel.
+    pub work: PathBuf,
 }
 
 /// What of the host's file system is shown, read-only. When the caller is root, what other users may not read of `/etc` is
@@ -124,12 +187,35 @@ pub struct Bind {
 }
 
 /// A sandbox's network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Network {
     /// A namespace of its own with loopback up.
-    Loopback,
+    Own,
     /// The host's.
     Host,
+    /// One that was made before and that others may be in too.
+    Shared(Arc<Net>),
+}
+
+/// Limits of each process, soft and hard alike; none is ever higher than the caller's own. Core dumps are always off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rlimits {
+    /// Descriptors that a process may have open.
+    pub open_files: Option<u64>,
+    /// Bytes that a file may grow to.
+    pub file_size: Option<u64>,
+    /// Processes and threads of the sandbox together. The kernel exempts root outside from it.
+    pub processes: Option<u64>,
+}
+
+/// Size of the sandbox's own tmpfs, on which `/tmp`, `/dev/shm` and private directories lie together. `None` is the
+/// kernel's default: half of the memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TmpSize {
+    /// Bytes; rounded up to pages.
+    pub bytes: Option<u64>,
+    /// Files and directories. Making the sandbox itself takes up to a few hundred.
+    pub inodes: Option<u64>,
 }
 
 /// How a process ended.

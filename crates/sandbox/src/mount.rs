@@ -15,21 +15,33 @@ pub type PartErrno = (u32, Errno);
 /// What the operations build on.
 #[derive(Default)]
 pub struct Ground {
+    /// What becomes `/`.
     root: Option<Fd>,
+    /// The sandbox's own tmpfs, when it is not the root.
+    scratch: Option<Fd>,
+    /// Directories made in it.
+    made: c_int,
 }
 
 /// Names in the new root of what hidden paths are covered with; gone when the root is ready.
 const MASK_DIR: &CStr = c".hidden-directory";
 const MASK_FILE: &CStr = c".hidden-file";
+/// Where an image is mounted before it is the root.
+const IMAGE_DIR: &CStr = c".image";
 
 /// Carries out one mount.
 pub fn perform(op: &Op, ground: &mut Ground) -> Result<(), PartErrno> {
-    if let Op::NewRoot = op {
-        ground.root = Some(new_root().map_err(at(PART_SOURCE))?);
-        return Ok(());
-    }
     let root = ground.root.as_ref().map_or(-1, |fd| fd.0);
     match op {
+        Op::NewRoot { bytes, inodes } => {
+            ground.root = Some(new_root(bytes.as_deref(), inodes.as_deref()).map_err(at(PART_SOURCE))?);
+            Ok(())
+        }
+        Op::Image { lower, upper, work } => {
+            let image = image_root(root, lower, upper, work)?;
+            ground.scratch = ground.root.replace(image);
+            Ok(())
+        }
         Op::PrivateMounts => {
             let flags = libc::MS_REC | libc::MS_PRIVATE;
             sys::mount(c"none", c"/", c"", flags, c"").map_err(at(PART_SOURCE))
@@ -43,7 +55,13 @@ pub fn perform(op: &Op, ground: &mut Ground) -> Result<(), PartErrno> {
             let source = sys::copy_mounts(libc::AT_FDCWD, from).map_err(at(PART_SOURCE))?;
             bind(root, source, place, ATTR_NOSUID | ATTR_NOEXEC)
         }
-        Op::Private { at: place, mode } => private(root, place, *mode),
+        Op::Private { at: place, mode } => match &ground.scratch {
+            Some(scratch) => {
+                ground.made += 1;
+                private_from(scratch.0, ground.made, root, place, *mode)
+            }
+            None => private(root, place, *mode),
+        },
         Op::Link { at: place, to } => link(root, place, to).map_err(at(PART_SOURCE)),
         Op::Overlay { at: place, lower, upper, work } => {
             let target = target(root, place, DIR).map_err(at(PART_TARGET))?;
@@ -52,8 +70,12 @@ pub fn perform(op: &Op, ground: &mut Ground) -> Result<(), PartErrno> {
         Op::Proc { at: place } => fresh(root, place, c"proc", &[]),
         Op::Pts { at: place } => fresh(root, place, c"devpts", &[(c"ptmxmode", c"0666"), (c"mode", c"0620")]),
         Op::Freeze { at: place } => freeze(root, place),
-        Op::Hide { at: place } => hide(root, place),
-        Op::Pivot => pivot(root).map_err(at(PART_SOURCE)),
+        Op::Hide { at: place } => hide(root, ground.scratch.as_ref().map_or(root, |fd| fd.0), place),
+        Op::Seal { at: place } => seal(root, place).map_err(at(PART_RESTRICT)),
+        Op::Pivot { writable } => {
+            let scratch = ground.scratch.as_ref().map_or(root, |fd| fd.0);
+            pivot(root, scratch, *writable).map_err(at(PART_SOURCE))
+        }
         _ => Err((PART_SOURCE, libc::EINVAL)),
     }
 }
@@ -64,13 +86,25 @@ fn at(part: u32) -> impl Fn(Errno) -> PartErrno {
 
 /// A tmpfs on top of `/`. Paths still start at the host's root, which lies below and is what our own root points to; so
 /// no directory of the host has to be covered to find a place for it.
-fn new_root() -> Result<Fd, Errno> {
-    let root = sys::new_mount(c"tmpfs", &[(c"mode", c"0755")], ATTR_NOSUID | ATTR_NODEV)?;
+fn new_root(bytes: Option<&CStr>, inodes: Option<&CStr>) -> Result<Fd, Errno> {
+    // An option given twice counts once.
+    let mode = (c"mode", c"0755");
+    let options =
+        [mode, bytes.map_or(mode, |size| (c"size", size)), inodes.map_or(mode, |count| (c"nr_inodes", count))];
+    let root = sys::new_mount(c"tmpfs", &options, ATTR_NOSUID | ATTR_NODEV)?;
     let host = sys::open(c"/", libc::O_PATH)?;
     sys::attach(root.0, host.0)?;
     sys::make_dir(root.0, MASK_DIR, 0o555)?;
     sys::make_file(root.0, MASK_FILE, 0)?;
     Ok(root)
+}
+
+/// The image's overlay in a directory of the tmpfs: from there it can become the root, and the tmpfs lies nowhere.
+fn image_root(tmpfs: c_int, lower: &[CString], upper: &CStr, work: &CStr) -> Result<Fd, PartErrno> {
+    sys::make_dir(tmpfs, IMAGE_DIR, 0o755).map_err(at(PART_TARGET))?;
+    let place = sys::open_in_root(tmpfs, IMAGE_DIR).map_err(at(PART_TARGET))?;
+    overlay(place.0, lower, upper, work)?;
+    sys::open_in_root(tmpfs, IMAGE_DIR).map_err(at(PART_TARGET))
 }
 
 fn bind(root: c_int, source: Fd, place: &Place, attributes: u64) -> Result<(), PartErrno> {
@@ -86,6 +120,23 @@ fn private(root: c_int, place: &Place, mode: u32) -> Result<(), PartErrno> {
     let copy = sys::copy_mounts(dir.0, c"").map_err(at(PART_SOURCE))?;
     sys::restrict_mount(copy.0, ATTR_NOSUID | ATTR_NODEV, false).map_err(at(PART_RESTRICT))?;
     sys::attach(copy.0, dir.0).map_err(at(PART_ATTACH))
+}
+
+/// In an image: a directory of the tmpfs, which the image cannot have put a link at.
+fn private_from(scratch: c_int, number: c_int, root: c_int, place: &Place, mode: u32) -> Result<(), PartErrno> {
+    let mut name = Text::new();
+    name.push_number(number);
+    let name = name.as_c_str().ok_or((PART_SOURCE, libc::ENAMETOOLONG))?;
+    sys::make_dir(scratch, name, mode).map_err(at(PART_SOURCE))?;
+    let copy = sys::copy_mounts(scratch, name).map_err(at(PART_SOURCE))?;
+    sys::restrict_mount(copy.0, ATTR_NOSUID | ATTR_NODEV, false).map_err(at(PART_RESTRICT))?;
+    let target = target(root, place, DIR).map_err(at(PART_TARGET))?;
+    sys::attach(copy.0, target.0).map_err(at(PART_ATTACH))
+}
+
+fn seal(root: c_int, place: &Place) -> Result<(), Errno> {
+    let mount = sys::open_in_root(root, place.path())?;
+    sys::restrict_mount(mount.0, ATTR_READ_ONLY, false)
 }
 
 fn link(root: c_int, place: &Place, to: &CStr) -> Result<(), Errno> {
@@ -140,11 +191,11 @@ fn freeze(root: c_int, place: &Place) -> Result<(), PartErrno> {
     sys::attach(copy.0, target.0).map_err(at(PART_ATTACH))
 }
 
-fn hide(root: c_int, place: &Place) -> Result<(), PartErrno> {
+fn hide(root: c_int, masks: c_int, place: &Place) -> Result<(), PartErrno> {
     let Some(target) = existing(root, place).map_err(at(PART_TARGET))? else { return Ok(()) };
     let is_dir = sys::is_dir(target.0).map_err(at(PART_TARGET))?;
     let mask = if is_dir { MASK_DIR } else { MASK_FILE };
-    let copy = sys::copy_mounts(root, mask).map_err(at(PART_SOURCE))?;
+    let copy = sys::copy_mounts(masks, mask).map_err(at(PART_SOURCE))?;
     let attributes = ATTR_READ_ONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
     sys::restrict_mount(copy.0, attributes, false).map_err(at(PART_RESTRICT))?;
     sys::attach(copy.0, target.0).map_err(at(PART_ATTACH))
@@ -160,13 +211,13 @@ fn existing(root: c_int, place: &Place) -> Result<Option<Fd>, Errno> {
 }
 
 /// `pivot_root(".", ".")` stacks the old root on the new one, where `umount` finds it first; see pivot_root(2).
-fn pivot(root: c_int) -> Result<(), Errno> {
-    unless_busy(sys::unlink(root, MASK_DIR, libc::AT_REMOVEDIR))?;
-    unless_busy(sys::unlink(root, MASK_FILE, 0))?;
+fn pivot(root: c_int, scratch: c_int, writable: bool) -> Result<(), Errno> {
+    unless_busy(sys::unlink(scratch, MASK_DIR, libc::AT_REMOVEDIR))?;
+    unless_busy(sys::unlink(scratch, MASK_FILE, 0))?;
     sys::change_dir_to(root)?;
     sys::pivot_root_here()?;
     sys::detach_here()?;
-    sys::restrict_mount(root, ATTR_READ_ONLY, false)
+    if writable { Ok(()) } else { sys::restrict_mount(root, ATTR_READ_ONLY, false) }
 }
 
 /// What a missing place becomes.

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::{Bind, Network, Overlay, SpawnError, Spec};
+use crate::{Bind, HostView, Network, Overlay, Root, SpawnError, Spec, TmpSize};
 
 /// A path relative to the new root, with what making it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,14 +26,20 @@ impl Place {
 pub enum Op {
     /// One user and one group, as whom we are outside; no others.
     MapIds { uid: CString, gid: CString },
+    /// The parent maps a range of users and groups.
+    AwaitIds,
+    /// These groups and no others beside our own.
+    Groups(Vec<libc::gid_t>),
     /// `lo` up.
     Loopback,
     /// The host name.
     Hostname(CString),
     /// No mount of ours reaches the host.
     PrivateMounts,
-    /// A tmpfs that becomes the root.
-    NewRoot,
+    /// A tmpfs that becomes the root, or holds what an image's root gets; with the kernel's words for its size.
+    NewRoot { bytes: Option<CString>, inodes: Option<CString> },
+    /// An overlay that becomes the root.
+    Image { lower: Vec<CString>, upper: CString, work: CString },
     /// The mounts of `from`.
     Bind { from: CString, at: Place, writable: bool },
     /// A device node of the host.
@@ -52,14 +58,20 @@ pub enum Op {
     Freeze { at: Place },
     /// From here on empty or unreadable, if it is there.
     Hide { at: Place },
-    /// The new root becomes the root, read-only; the host's is gone.
-    Pivot,
+    /// From here on read-only itself, but not what is mounted below.
+    Seal { at: Place },
+    /// The new root becomes the root, unless `writable` read-only; the host's is gone.
+    Pivot { writable: bool },
     /// The working directory.
     WorkDir(CString),
     /// No program can gain anything by being executed.
     NoNewPrivileges,
-    /// No capability, now or later.
-    DropCapabilities,
+    /// No capability but these (a set of bits), now or later.
+    DropCapabilities { keep: u64 },
+    /// Rights of process 1 that the command does not get.
+    Narrow { keep: u64 },
+    /// A limit of the process, soft and hard.
+    Limit { resource: u32, value: u64 },
     /// Nobody may look into this process.
     Undumpable,
     /// Orphans of the tree become ours.
@@ -105,25 +117,54 @@ const PROC_FROZEN: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 const PROC_HIDDEN: [&str; 9] =
     ["acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"];
 
-/// What process 1 of the sandbox does before it starts the command. `kept` is hidden where it would be shown.
-pub fn setup(spec: &Spec, uid: u32, gid: u32, kept: &[PathBuf]) -> Result<Vec<Op>, SpawnError> {
+/// What a package manager needs among users of the range: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETGID, SETUID.
+const KEPT: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7;
+/// Process 1 must reach processes of other users with SIGTERM.
+const KILL: u64 = 1 << 5;
+
+/// What process 1 of the sandbox does before it starts the command. `maps` are the lines of `uid_map` and `gid_map`;
+/// `kept` is hidden where it would be shown.
+pub fn setup(spec: &Spec, maps: &(CString, CString), kept: &[PathBuf]) -> Result<Vec<Op>, SpawnError> {
     if spec.hostname.len() > 64 {
         return Err(SpawnError::Invalid(format!("the host name `{}` is longer than 64 bytes", spec.hostname)));
     }
-    let mut ops = vec![Op::MapIds { uid: text(format!("{uid} {uid} 1"))?, gid: text(format!("{gid} {gid} 1"))? }];
-    if spec.network == Network::Loopback {
+    let mut ops = if spec.identity.range {
+        vec![Op::AwaitIds, Op::Groups(spec.identity.groups.clone())]
+    } else {
+        vec![Op::MapIds { uid: maps.0.clone(), gid: maps.1.clone() }]
+    };
+    if let Network::Own = spec.network {
         ops.push(Op::Loopback);
     }
-    ops.extend([Op::Hostname(text(&spec.hostname)?), Op::PrivateMounts, Op::NewRoot]);
+    ops.extend([Op::Hostname(text(&spec.hostname)?), Op::PrivateMounts, new_root(spec.tmp)?]);
+    ops.extend(image(&spec.root)?);
     ops.extend(parents_first(mounts(spec, kept)?));
-    ops.extend([Op::Pivot, Op::WorkDir(absolute(&spec.cwd)?)]);
-    ops.extend([Op::Undumpable, Op::NoNewPrivileges, Op::DropCapabilities]);
+    let writable = matches!(spec.root, Root::Image(_));
+    if writable {
+        ops.push(Op::Seal { at: place("dev")? });
+    }
+    let keep = if spec.identity.keep { KEPT | KILL } else { 0 };
+    ops.extend([Op::Pivot { writable }, Op::WorkDir(absolute(&spec.cwd)?)]);
+    ops.extend([Op::Undumpable, Op::NoNewPrivileges, Op::DropCapabilities { keep }]);
     Ok(ops)
 }
 
 /// What the command's process does before it becomes the command.
-pub fn command(terminal: bool) -> Vec<Op> {
-    vec![Op::Session { terminal }, Op::Filter, Op::Execute]
+pub fn command(spec: &Spec) -> Vec<Op> {
+    let mut ops = vec![Op::Session { terminal: spec.terminal }];
+    // 1 and not 0: a host that pipes core dumps to a program does so in spite of 0, and files are never smaller than a page.
+    let limits = [
+        (libc::RLIMIT_CORE, Some(1)),
+        (libc::RLIMIT_NOFILE, spec.rlimits.open_files),
+        (libc::RLIMIT_FSIZE, spec.rlimits.file_size),
+        (libc::RLIMIT_NPROC, spec.rlimits.processes),
+    ];
+    ops.extend(limits.into_iter().filter_map(|(resource, value)| Some(Op::Limit { resource, value: value? })));
+    if spec.identity.keep {
+        ops.push(Op::Narrow { keep: KEPT });
+    }
+    ops.extend([Op::Filter, Op::Execute]);
+    ops
 }
 
 /// What the first process of an unsandboxed tree does.
@@ -156,19 +197,10 @@ fn mounts(spec: &Spec, kept: &[PathBuf]) -> Result<Vec<Op>, SpawnError> {
     for name in PROC_HIDDEN {
         ops.push(Op::Hide { at: place(format!("proc/{name}"))? });
     }
-    for path in &spec.view.private {
-        ops.push(Op::Private { at: inside(path)?, mode: 0o755 });
-    }
-    for path in &spec.view.show {
-        ops.push(Op::Bind { from: absolute(path)?, at: inside(path)?, writable: false });
-    }
-    for (at, to) in &spec.view.links {
-        ops.push(Op::Link { at: inside(at)?, to: text(to.as_os_str())? });
-    }
-    let shown = |path: &&PathBuf| spec.view.show.iter().any(|dir| path.starts_with(dir) && *path != dir);
-    let hide: BTreeSet<&PathBuf> = spec.view.hide.iter().chain(kept.iter().filter(shown)).collect();
-    for path in hide {
-        ops.push(Op::Hide { at: inside(path)? });
+    match &spec.root {
+        Root::Host(view) => ops.extend(host(view, kept)?),
+        // Devices lie in a directory of our own: an image's is no place to make mount points in.
+        Root::Image(_) => ops.push(Op::Private { at: place("dev")?, mode: 0o755 }),
     }
     for overlay in &spec.overlays {
         ops.push(overlay_op(overlay)?);
@@ -179,17 +211,48 @@ fn mounts(spec: &Spec, kept: &[PathBuf]) -> Result<Vec<Op>, SpawnError> {
     Ok(ops)
 }
 
-fn overlay_op(overlay: &Overlay) -> Result<Op, SpawnError> {
-    let place = overlay.at.display();
-    if overlay.lower.is_empty() || overlay.lower.len() > LOWER_MAX {
-        let count = overlay.lower.len();
-        return Err(SpawnError::Invalid(format!(
-            "the overlay at {place} has {count} lower directories, not 1 to {LOWER_MAX}"
-        )));
+fn host(view: &HostView, kept: &[PathBuf]) -> Result<Vec<Op>, SpawnError> {
+    let mut ops = Vec::new();
+    for path in &view.private {
+        ops.push(Op::Private { at: inside(path)?, mode: 0o755 });
     }
+    for path in &view.show {
+        ops.push(Op::Bind { from: absolute(path)?, at: inside(path)?, writable: false });
+    }
+    for (at, to) in &view.links {
+        ops.push(Op::Link { at: inside(at)?, to: text(to.as_os_str())? });
+    }
+    let shown = |path: &&PathBuf| view.show.iter().any(|dir| path.starts_with(dir) && *path != dir);
+    let hide: BTreeSet<&PathBuf> = view.hide.iter().chain(kept.iter().filter(shown)).collect();
+    for path in hide {
+        ops.push(Op::Hide { at: inside(path)? });
+    }
+    Ok(ops)
+}
+
+fn new_root(size: TmpSize) -> Result<Op, SpawnError> {
+    let number = |number: Option<u64>| number.map(|number| text(number.to_string())).transpose();
+    Ok(Op::NewRoot { bytes: number(size.bytes)?, inodes: number(size.inodes)? })
+}
+
+fn image(root: &Root) -> Result<Option<Op>, SpawnError> {
+    let Root::Image(image) = root else { return Ok(None) };
+    let lower = lower(&image.lower, || "the image".into())?;
+    Ok(Some(Op::Image { lower, upper: absolute(&image.upper)?, work: absolute(&image.work)? }))
+}
+
+fn lower(paths: &[PathBuf], whose: impl Fn() -> String) -> Result<Vec<CString>, SpawnError> {
+    if paths.is_empty() || paths.len() > LOWER_MAX {
+        let (whose, count) = (whose(), paths.len());
+        return Err(SpawnError::Invalid(format!("{whose} has {count} lower directories, not 1 to {LOWER_MAX}")));
+    }
+    paths.iter().map(|path| absolute(path)).collect()
+}
+
+fn overlay_op(overlay: &Overlay) -> Result<Op, SpawnError> {
     Ok(Op::Overlay {
         at: inside(&overlay.at)?,
-        lower: overlay.lower.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
+        lower: lower(&overlay.lower, || format!("the overlay at {}", overlay.at.display()))?,
         upper: absolute(&overlay.upper)?,
         work: absolute(&overlay.work)?,
     })
@@ -213,7 +276,8 @@ impl Op {
             | Op::Proc { at }
             | Op::Pts { at }
             | Op::Freeze { at }
-            | Op::Hide { at } => Some(at),
+            | Op::Hide { at }
+            | Op::Seal { at } => Some(at),
             _ => None,
         }
     }
@@ -227,19 +291,23 @@ impl Op {
             Op::Loopback => "bring up the sandbox's loopback interface".into(),
             Op::Hostname(name) => format!("set the sandbox's host name to `{}`", show(name)),
             Op::PrivateMounts => "make the sandbox's mounts private".into(),
-            Op::NewRoot => "mount the sandbox's root".into(),
+            Op::AwaitIds => "map a range of users and groups into the sandbox".into(),
+            Op::Groups(groups) => format!("take the groups {groups:?} in the sandbox"),
+            Op::NewRoot { .. } => "mount the sandbox's root".into(),
+            Op::Image { lower, upper, work } => overlay_tried(lower, upper, work, "", part),
             Op::Bind { from, writable, .. } => bind_tried(&show(from), &place, *writable, part),
             Op::Device { from, .. } => format!("show the device {} in the sandbox", show(from)),
             Op::Private { .. } => format!("make the private directory /{place} in the sandbox"),
             Op::Link { to, .. } => format!("make the link /{place} to {} in the sandbox", show(to)),
             Op::Overlay { lower, upper, work, .. } => overlay_tried(lower, upper, work, &place, part),
             Op::Proc { .. } | Op::Pts { .. } => format!("mount /{place} in the sandbox"),
-            Op::Freeze { .. } => format!("make /{place} read-only in the sandbox"),
+            Op::Freeze { .. } | Op::Seal { .. } => format!("make /{place} read-only in the sandbox"),
             Op::Hide { .. } => format!("hide /{place} in the sandbox"),
-            Op::Pivot => "make the new root the sandbox's root".into(),
+            Op::Pivot { .. } => "make the new root the sandbox's root".into(),
             Op::WorkDir(path) => format!("change to the working directory {}", show(path)),
             Op::NoNewPrivileges => "forbid new privileges".into(),
-            Op::DropCapabilities => "drop all capabilities".into(),
+            Op::DropCapabilities { .. } | Op::Narrow { .. } => "drop capabilities".into(),
+            Op::Limit { resource, value } => format!("set the limit {} to {value}", limit_name(*resource)),
             Op::Undumpable => "close the first process to inspection".into(),
             Op::Adopt => "become the parent of the process tree's orphans".into(),
             Op::Session { terminal: true } => "take the terminal on standard input".into(),
@@ -247,6 +315,15 @@ impl Op {
             Op::Filter => "install the system call filter".into(),
             Op::Execute => "execute the program".into(),
         }
+    }
+}
+
+fn limit_name(resource: u32) -> &'static str {
+    match resource {
+        libc::RLIMIT_CORE => "of core dumps",
+        libc::RLIMIT_NOFILE => "of open files",
+        libc::RLIMIT_FSIZE => "of a file's size",
+        _ => "of processes",
     }
 }
 
@@ -327,19 +404,24 @@ pub fn text(text: impl AsRef<OsStr>) -> Result<CString, SpawnError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::HostView;
+    use crate::{Identity, ImageRoot};
+
+    fn view() -> HostView {
+        HostView {
+            show: vec!["/home/me/.rustup".into(), "/usr".into()],
+            hide: vec!["/usr/secret".into()],
+            links: vec![("/bin".into(), "usr/bin".into())],
+            private: vec!["/run".into()],
+        }
+    }
+
+    fn image() -> ImageRoot {
+        ImageRoot { lower: vec!["/layer".into()], upper: "/image-upper".into(), work: "/image-work".into() }
+    }
 
     fn spec() -> Spec {
         Spec {
-            argv: vec!["true".into()],
-            env: Vec::new(),
             cwd: "/workspace".into(),
-            view: HostView {
-                show: vec!["/home/me/.rustup".into(), "/usr".into()],
-                hide: vec!["/usr/secret".into()],
-                links: vec![("/bin".into(), "usr/bin".into())],
-                private: vec!["/run".into()],
-            },
             overlays: vec![Overlay {
                 at: "/workspace".into(),
                 lower: vec!["/top".into(), "/base".into()],
@@ -350,17 +432,17 @@ mod tests {
                 Bind { from: "/scratch/cache".into(), to: "/workspace/target".into(), writable: true },
                 Bind { from: "/scratch/home".into(), to: "/home/me".into(), writable: true },
             ],
-            network: Network::Loopback,
-            hostname: "step".into(),
-            stdin: None,
-            stdout: None,
-            stderr: None,
-            terminal: false,
+            identity: Identity { uid: 1000, gid: 1000, groups: Vec::new(), range: false, keep: false },
+            ..Spec::new(vec!["true".into()], Root::Host(view()))
         }
     }
 
+    fn set_up(spec: &Spec) -> Result<Vec<Op>, SpawnError> {
+        setup(spec, &spec.identity.maps(0, 0)?, &["/usr/kept".into(), "/not/shown".into()])
+    }
+
     fn ops(spec: &Spec) -> Vec<Op> {
-        setup(spec, 1000, 1000, &["/usr/kept".into(), "/not/shown".into()]).expect("the spec is valid")
+        set_up(spec).expect("the spec is valid")
     }
 
     fn position(ops: &[Op], what: impl Fn(&Op) -> bool) -> usize {
@@ -374,18 +456,43 @@ mod tests {
     #[test]
     fn identity_comes_first_and_rights_go_last() {
         let ops = ops(&spec());
-        assert_eq!(ops.first(), Some(&Op::MapIds { uid: c"1000 1000 1".into(), gid: c"1000 1000 1".into() }));
-        let tail =
-            [Op::Pivot, Op::WorkDir(c"/workspace".into()), Op::Undumpable, Op::NoNewPrivileges, Op::DropCapabilities];
+        assert_eq!(ops.first(), Some(&Op::MapIds { uid: c"1000 0 1".into(), gid: c"1000 0 1".into() }));
+        let tail = [
+            Op::Pivot { writable: false },
+            Op::WorkDir(c"/workspace".into()),
+            Op::Undumpable,
+            Op::NoNewPrivileges,
+            Op::DropCapabilities { keep: 0 },
+        ];
         assert!(ops.ends_with(&tail), "{ops:?}");
-        assert_eq!(command(false), [Op::Session { terminal: false }, Op::Filter, Op::Execute]);
+        let core = Op::Limit { resource: libc::RLIMIT_CORE, value: 1 };
+        assert_eq!(command(&spec()), [Op::Session { terminal: false }, core, Op::Filter, Op::Execute]);
+    }
+
+    #[test]
+    fn an_image_has_devices_of_its_own_and_nothing_of_the_host() {
+        let ops = ops(&Spec { root: Root::Image(image()), ..spec() });
+        assert!(position(&ops, |op| matches!(op, Op::Image { .. })) < mounted_at(&ops, c"dev"));
+        assert!(mounted_at(&ops, c"dev") < mounted_at(&ops, c"dev/null"));
+        assert!(ops.iter().all(|op| op.place().is_none_or(|at| at.path() != c"usr")));
+        assert!(ops.contains(&Op::Pivot { writable: true }));
+    }
+
+    #[test]
+    fn rights_that_are_kept_are_few_and_the_command_has_fewer_than_process_1() {
+        let identity = Identity { uid: 0, gid: 0, groups: vec![4], range: true, keep: true };
+        let spec = Spec { identity, ..spec() };
+        let ops = ops(&spec);
+        assert_eq!(ops[..2], [Op::AwaitIds, Op::Groups(vec![4])]);
+        assert_eq!(ops.last(), Some(&Op::DropCapabilities { keep: 0xfb }));
+        assert!(command(&spec).contains(&Op::Narrow { keep: 0xdb }));
     }
 
     #[test]
     fn every_mount_lies_between_the_new_root_and_the_pivot() {
         let ops = ops(&spec());
-        let start = position(&ops, |op| *op == Op::NewRoot);
-        let end = position(&ops, |op| *op == Op::Pivot);
+        let start = position(&ops, |op| matches!(op, Op::NewRoot { .. }));
+        let end = position(&ops, |op| matches!(op, Op::Pivot { .. }));
         assert!(position(&ops, |op| *op == Op::PrivateMounts) < start);
         for (index, op) in ops.iter().enumerate() {
             assert_eq!(op.place().is_some(), start < index && index < end, "{op:?}");
@@ -408,8 +515,11 @@ mod tests {
     #[test]
     fn at_one_place_a_bind_covers_an_overlay_and_an_overlay_the_view() {
         let mut spec = spec();
-        spec.view.show = vec!["/workspace".into()];
-        spec.view.hide = vec!["/workspace".into()];
+        spec.root = Root::Host(HostView {
+            show: vec!["/workspace".into()],
+            hide: vec!["/workspace".into()],
+            ..HostView::default()
+        });
         spec.binds = vec![Bind { from: "/other".into(), to: "/workspace".into(), writable: false }];
         let there = |op: &Op| op.place().is_some_and(|place| place.path() == c"workspace");
         let ops: Vec<_> = ops(&spec).into_iter().filter(there).collect();
@@ -427,7 +537,7 @@ mod tests {
     fn shown_is_read_only() {
         let ops = ops(&spec());
         let shown = ops.iter().filter(|op| matches!(op, Op::Bind { writable: false, .. })).count();
-        assert_eq!(shown, spec().view.show.len());
+        assert_eq!(shown, view().show.len());
     }
 
     #[test]
@@ -449,13 +559,16 @@ mod tests {
         long_name.hostname = "x".repeat(65);
         let mut at_root = spec();
         at_root.binds[0].to = "/".into();
+        let mut big_image = spec();
+        big_image.root = Root::Image(ImageRoot { lower: vec!["/x".into(); LOWER_MAX + 1], ..image() });
         for (spec, why) in [
+            (big_image, "the image has 501 lower directories, not 1 to 500"),
             (too_many, "has 501 lower directories, not 1 to 500"),
             (no_lower, "has 0 lower directories, not 1 to 500"),
             (long_name, "is longer than 64 bytes"),
             (at_root, "nothing can be mounted at /"),
         ] {
-            let error = setup(&spec, 0, 0, &[]).err().map(|error| error.to_string()).unwrap_or_default();
+            let error = set_up(&spec).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.ends_with(why), "{error}");
         }
     }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{Exit, HostView, Network, Overlay, SpawnError, Spec, remove_tree};
+use crate::{Exit, HostView, Overlay, Root, SpawnError, Spec, remove_tree};
 
 /// What this host can do for a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,13 @@ pub struct Host {
 pub enum Ability {
     /// It works.
     Yes,
+    /// It is not held for certain, but what can be done is done.
+    BestEffort {
+        /// How.
+        how: String,
+        /// What to do to have it for certain; empty when there is nothing.
+        advice: String,
+    },
     /// It does not.
     No {
         /// Why not.
@@ -83,7 +90,7 @@ pub fn probe(scratch: &Path) -> Host {
 }
 
 impl Ability {
-    fn no(why: impl Into<String>, advice: impl Into<String>) -> Ability {
+    pub(crate) fn no(why: impl Into<String>, advice: impl Into<String>) -> Ability {
         Ability::No { why: why.into(), advice: advice.into() }
     }
 }
@@ -91,18 +98,10 @@ impl Ability {
 /// Starts `true` in a sandbox with the system directories of this host.
 fn start(overlays: Vec<Overlay>) -> Result<Exit, SpawnError> {
     let spec = Spec {
-        argv: vec![OsString::from("true")],
         env: vec![("PATH".into(), "/usr/bin:/bin:/run/current-system/sw/bin".into())],
-        cwd: "/".into(),
-        view: tools(),
         overlays,
-        binds: Vec::new(),
-        network: Network::Loopback,
         hostname: "probe".into(),
-        stdin: None,
-        stdout: None,
-        stderr: None,
-        terminal: false,
+        ..Spec::new(vec![OsString::from("true")], Root::Host(tools()))
     };
     let waiting = |source| SpawnError::Setup { what: "wait for the sandbox's end".into(), source };
     spec.spawn()?.wait().map(|(exit, _)| exit).map_err(waiting)
@@ -225,7 +224,7 @@ fn own_group() -> Option<PathBuf> {
     Some(Path::new(CGROUPS).join(path))
 }
 
-fn is_writable(path: &Path) -> bool {
+pub(crate) fn is_writable(path: &Path) -> bool {
     let path = std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
     // SAFETY: the path is NUL-terminated and only read.
     path.is_ok_and(|path| unsafe { libc::access(path.as_ptr(), libc::W_OK) } == 0)

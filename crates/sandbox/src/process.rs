@@ -26,6 +26,9 @@ pub fn spawn(
         program: Program::new(&argv, &env)?,
         filter: None,
         isolated: false,
+        maps: None,
+        net: None,
+        birth: None,
         stack: Stack::new(),
     };
     launch.start([stdin, stdout, stderr])

@@ -155,6 +155,12 @@ pub fn open_in_root(root: c_int, path: &CStr) -> Result<Fd, Errno> {
     }
 }
 
+/// A new socket.
+pub fn socket(family: c_int, kind: c_int, protocol: c_int) -> Result<Fd, Errno> {
+    // SAFETY: only numbers change hands.
+    check_fd(c_long::from(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) }))
+}
+
 pub fn make_dir(dir: c_int, name: &CStr, mode: libc::mode_t) -> Result<(), Errno> {
     // SAFETY: the name is NUL-terminated.
     check_int(unsafe { libc::mkdirat(dir, name.as_ptr(), mode) })
@@ -201,11 +207,69 @@ pub fn write_file(path: &CStr, text: &CStr) -> Result<(), Errno> {
     check(unsafe { libc::write(file.0, bytes.as_ptr().cast::<c_void>(), bytes.len()) } as c_long).map(|_| ())
 }
 
+/// The kernel's `struct clone_args`.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    group: u64,
+}
+
+/// `clone` as `fork` does it, without an exit signal, straight to the kernel, and born in a version 2 control group when
+/// one is open at `group`. 0 in the child.
+///
+/// # Safety
+/// `flags` do not have CLONE_VM. The child does only what may be done between `fork` and `exec` and never returns.
+pub unsafe fn clone_copy(flags: c_int, pidfd: *mut c_int, group: Option<c_int>) -> c_long {
+    let null: *mut c_void = std::ptr::null_mut();
+    // Older kernels and some filters know `clone` only.
+    let Some(group) = group else {
+        // SAFETY: the caller promises what this needs; `pidfd` is the caller's to be filled.
+        return unsafe { libc::syscall(libc::SYS_clone, c_long::from(flags), null, pidfd, null, null) };
+    };
+    let flags = u64::from(flags.cast_unsigned()) | libc::CLONE_INTO_CGROUP as u64;
+    let args = CloneArgs { flags, pidfd: pidfd as u64, group: group as u64, ..CloneArgs::default() };
+    // SAFETY: as above; `args` has the kernel's layout and its size is passed along.
+    unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) }
+}
+
 /// `prctl` with numbers only.
 pub fn prctl(option: c_int, a: c_ulong, b: c_ulong) -> Result<(), Errno> {
     let zero: c_ulong = 0;
     // SAFETY: the options used here take numbers.
     check_int(unsafe { libc::prctl(option, a, b, zero, zero) })
+}
+
+/// Has exactly these capabilities, of those it had, as permitted, effective and not inheritable ones.
+pub fn set_capabilities(set: u64) -> Result<(), Errno> {
+    let (low, high) = (set as u32, (set >> 32) as u32);
+    // `struct __user_cap_header_struct` of version 3 and two `struct __user_cap_data_struct`: effective, permitted,
+    // inheritable.
+    let (header, data) = ([0x2008_0522u32, 0], [low, low, 0, high, high, 0]);
+    // SAFETY: both arrays have the kernel's layout.
+    check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }).map(|_| ())
+}
+
+/// Sets a limit, soft and hard; at most what the hard one is.
+pub fn limit(resource: c_uint, value: u64) -> Result<(), Errno> {
+    let null: *const libc::rlimit64 = std::ptr::null();
+    let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills `now`, and reads `limit`, which both live on this stack.
+    unsafe {
+        check(libc::syscall(libc::SYS_prlimit64, 0, resource, null, &raw mut now))?;
+        let value = value.min(now.rlim_max);
+        let limit = libc::rlimit64 { rlim_cur: value, rlim_max: value };
+        check(libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, null)).map(|_| ())
+    }
 }
 
 /// Blocks every signal of this thread, those of the C library too, and returns what was blocked before.

@@ -11,10 +11,10 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use sandbox::{Bind, Exit, Network, Overlay, SpawnError};
+use sandbox::{Bind, Exit, Network, Overlay, Root, SpawnError};
 use scene::{
     HELP, Scene, a_long_time, again_as, bare, can_sandbox, eventually, helper, helper_outside, processes_with,
-    read_until, run, start,
+    read_until, run, start, view,
 };
 
 /// Ends a test where no sandbox works, after saying so.
@@ -116,10 +116,10 @@ fn hidden_paths_are_empty_or_unreadable() {
     scene.file("tools/secrets/key", "x");
     let token = scene.file("tools/token", "x");
     let mut step = scene.step(&format!("cd {}; echo bin/* secrets/*; cat token", scene.path("tools").display()));
-    step.view.show.push(scene.path("tools"));
+    view(&mut step).show.push(scene.path("tools"));
     symlink("secrets", scene.path("tools/same-secrets")).expect("made");
     let hidden = ["tools/secrets", "tools/same-secrets", "tools/not-there"].map(|name| scene.path(name));
-    step.view.hide.extend([token.clone(), token].into_iter().chain(hidden));
+    view(&mut step).hide.extend([token.clone(), token].into_iter().chain(hidden));
     let output = run(step).output;
     assert!(output.starts_with("bin/tool secrets/*\n") && output.ends_with("Permission denied\n"), "{output}");
 }
@@ -133,7 +133,7 @@ fn toolchains_lie_on_top_of_a_private_home() {
     let (home, private) = (scene.path("home"), scene.folder("private"));
     let mut step =
         scene.step(&format!("cd {0}; ls -A; cat .rust/bin/tool; echo x > mine; echo x > .rust/x", home.display()));
-    step.view.show.push(home.join(".rust"));
+    view(&mut step).show.push(home.join(".rust"));
     step.binds.push(Bind { from: private, to: home, writable: true });
     let output = run(step).output;
     assert!(output.starts_with(".rust\nx") && output.contains("Read-only file system"), "{output}");
@@ -424,7 +424,7 @@ fn what_cannot_be_mounted_is_named() {
     needs_sandbox!();
     let scene = Scene::new();
     let mut step = bare(&["true"]);
-    step.view.show.push("/no/such/folder".into());
+    view(&mut step).show.push("/no/such/folder".into());
     assert_eq!(
         step.spawn().err().map(|error| error.to_string()).as_deref(),
         Some("cannot show /no/such/folder at /no/such/folder in the sandbox: No such file or directory (os error 2)")
@@ -451,7 +451,7 @@ fn what_makes_no_sense_is_refused() {
     step.cwd = "relative".into();
     assert!(matches!(step.spawn(), Err(SpawnError::Invalid(why)) if why == "the path `relative` is not absolute"));
     let mut step = bare(&["true"]);
-    step.view.private.push("/tmp/../etc".into());
+    view(&mut step).private.push("/tmp/../etc".into());
     assert!(matches!(step.spawn(), Err(SpawnError::Invalid(why)) if why == "the path /tmp/../etc goes up with `..`"));
     let mut step = bare(&["true"]);
     step.env.push(("A=B".into(), "c".into()));
@@ -483,7 +483,7 @@ fn the_hosts_toolchains_work_inside() {
         }
         let scene = Scene::new();
         let mut step = scene.step(command);
-        step.view = detected.view.clone();
+        step.root = Root::Host(detected.view.clone());
         step.env = detected.env.iter().map(|(key, value)| (key.into(), value.into())).collect();
         step.env.push(("HOME".into(), home.clone().into()));
         step.binds.push(Bind { from: scene.folder("home"), to: home.clone().into(), writable: true });

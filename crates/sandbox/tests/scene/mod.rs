@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sandbox::{Ability, Bind, Child, Exit, HostView, Network, Overlay, SpawnError, Spec, Usage};
+use sandbox::{Ability, Bind, Child, Exit, HostView, Overlay, Root, SpawnError, Spec, Usage};
 
 /// The name of the test that is a helper process when this variable says what to do.
 pub const HELP: &str = "SANDBOX_TEST_HELP";
@@ -91,20 +91,17 @@ impl Scene {
 pub fn bare(argv: &[&str]) -> Spec {
     // Without HOME nothing of a home is shown.
     let detected = sandbox::host_view::detect(&Default::default());
+    let view = HostView { private: vec!["/run".into(), "/var/tmp".into()], ..detected.view };
     Spec {
-        argv: argv.iter().map(OsString::from).collect(),
         env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
-        cwd: "/".into(),
-        view: HostView { private: vec!["/run".into(), "/var/tmp".into()], ..detected.view },
-        overlays: Vec::new(),
-        binds: Vec::new(),
-        network: Network::Loopback,
-        hostname: "step".into(),
-        stdin: None,
-        stdout: None,
-        stderr: None,
-        terminal: false,
+        ..Spec::new(argv.iter().map(OsString::from).collect(), Root::Host(view))
     }
+}
+
+/// What a step shows of the host.
+pub fn view(step: &mut Spec) -> &mut HostView {
+    let Root::Host(view) = &mut step.root else { panic!("it has an image") };
+    view
 }
 
 /// A step that is this test binary, told to do something.
