@@ -41,6 +41,8 @@ const FSMOUNT_CLOEXEC: c_uint = 1;
 const FSCONFIG_SET_STRING: c_uint = 1;
 const FSCONFIG_CMD_CREATE: c_uint = 6;
 const RESOLVE_IN_ROOT: u64 = 0x10;
+/// `libc` has it in a type that is too small.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const EMPTY: *const c_char = c"".as_ptr();
 
 /// The kernel's `struct mount_attr`.
@@ -236,7 +238,7 @@ pub unsafe fn clone_copy(flags: c_int, pidfd: *mut c_int, group: Option<c_int>) 
         // SAFETY: the caller promises what this needs; `pidfd` is the caller's to be filled.
         return unsafe { libc::syscall(libc::SYS_clone, c_long::from(flags), null, pidfd, null, null) };
     };
-    let flags = u64::from(flags.cast_unsigned()) | libc::CLONE_INTO_CGROUP as u64;
+    let flags = u64::from(flags.cast_unsigned()) | CLONE_INTO_CGROUP;
     let args = CloneArgs { flags, pidfd: pidfd as u64, group: group as u64, ..CloneArgs::default() };
     // SAFETY: as above; `args` has the kernel's layout and its size is passed along.
     unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) }
