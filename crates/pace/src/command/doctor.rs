@@ -45,19 +45,20 @@ pub fn run(_: &DoctorArgs, screen: &mut Screen) -> Ended {
     } else {
         screen.text(&as_text(&host.kernel, cgroups, &findings, &folders, screen));
     }
-    let broken = findings.iter().any(|finding| finding.needed && finding.ability != Ability::Yes);
+    let broken = findings.iter().any(|finding| finding.needed && matches!(finding.ability, Ability::No { .. }));
     Ok(if broken { Exit::Infrastructure } else { Exit::Green })
 }
 
 fn as_text(kernel: &str, cgroups: &str, findings: &[Finding], folders: &Folders, screen: &Screen) -> String {
     let style = screen.style();
-    let (yes, no) = if style.unicode { ("✓", "✗") } else { ("ok", "no") };
+    let (yes, partly, no) = if style.unicode { ("✓", "~", "✗") } else { ("ok", "~~", "no") };
     let mut text = format!("kernel {kernel}, control groups: {cgroups}\n");
     for finding in findings {
         match &finding.ability {
             Ability::Yes => text.push_str(&format!("{yes} {}\n", finding.what)),
-            Ability::No { why, advice } => {
-                text.push_str(&format!("{no} {}: {why}\n", finding.what));
+            Ability::BestEffort { how: what, advice } | Ability::No { why: what, advice } => {
+                let mark = if matches!(finding.ability, Ability::No { .. }) { no } else { partly };
+                text.push_str(&format!("{mark} {}: {what}\n", finding.what));
                 if !advice.is_empty() {
                     text.push_str(&format!("    {advice}\n"));
                 }
@@ -76,6 +77,9 @@ fn as_json(kernel: &str, cgroups: &str, findings: &[Finding]) -> String {
         .iter()
         .map(|finding| match &finding.ability {
             Ability::Yes => serde_json::json!({ "what": finding.what, "works": true, "needed": finding.needed }),
+            Ability::BestEffort { how, advice } => {
+                serde_json::json!({ "what": finding.what, "works": true, "best_effort": true, "needed": finding.needed, "how": how, "advice": advice })
+            }
             Ability::No { why, advice } => {
                 serde_json::json!({ "what": finding.what, "works": false, "needed": finding.needed, "why": why, "advice": advice })
             }
