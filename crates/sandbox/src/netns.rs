@@ -80,6 +80,30 @@ impl Net {
         })
     }
 
+    /// Another TCP socket over IPv4 inside: what connects through it sees what a sandbox in this network would see.
+    ///
+    /// # Errors
+    /// When the kernel has no process or no descriptor to give.
+    pub fn tcp_socket(&self) -> io::Result<OwnedFd> {
+        struct Asked<'a> {
+            net: &'a Net,
+            made: Result<c_int, Errno>,
+        }
+        fn make(asked: &mut Asked<'_>) {
+            let socket = |()| sys::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+            asked.made = asked.net.join().and_then(socket).map(|fd| {
+                let number = fd.0;
+                std::mem::forget(fd);
+                number
+            });
+        }
+        let mut asked = Asked { net: self, made: Err(libc::ESRCH) };
+        in_borrowed_process(0, make, &mut asked)?;
+        let fd = asked.made.map_err(io::Error::from_raw_os_error)?;
+        // SAFETY: the process made this descriptor in the table that it shared with us.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
     /// Takes the calling process, which must have one thread and end soon, into it.
     pub(crate) fn join(&self) -> Result<(), Errno> {
         match join(&self.net, libc::CLONE_NEWNET) {
