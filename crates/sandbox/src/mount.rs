@@ -217,6 +217,10 @@ fn pivot(root: c_int, scratch: c_int, writable: bool) -> Result<(), Errno> {
     sys::change_dir_to(root)?;
     sys::pivot_root_here()?;
     sys::detach_here()?;
+    if scratch != root {
+        // Under an image the tmpfs still lies on the host's root, and was found before it.
+        sys::detach_here()?;
+    }
     if writable { Ok(()) } else { sys::restrict_mount(root, ATTR_READ_ONLY, false) }
 }
 

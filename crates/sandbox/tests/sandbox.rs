@@ -1,6 +1,8 @@
 //! What the sandbox promises, tried with real processes, as root and as an ordinary user.
 #![allow(unsafe_code)] // system calls that a step tries
 
+mod parts;
+mod cgroup;
 mod scene;
 
 use std::ffi::OsString;
@@ -25,6 +27,7 @@ macro_rules! needs_sandbox {
         }
     };
 }
+pub(crate) use needs_sandbox;
 
 #[test]
 fn everything_holds_for_an_ordinary_user_too() {
@@ -574,9 +577,44 @@ fn the_other_side() {
         ["forbidden"] => try_what_is_forbidden(),
         ["nested"] => println!("SAYS {}", bare(&["true"]).spawn().expect_err("is refused")),
         ["many"] => start_many(),
+        ["connect", port] => println!("SAYS {}", connect(port)),
+        ["serve", port] => serve(port),
+        ["network", "rights"] => println!("SAYS {}", network_rights()),
         ["supervise", "sandbox", time] => supervise(bare(&["sleep", time]).spawn().expect("it starts")),
         ["supervise", "process", time] => supervise(unsandboxed(&format!("sleep {time} & sleep {time}; true")).0),
         _ => panic!("unknown: {what}"),
+    }
+}
+
+fn connect(port: &str) -> String {
+    let mut text = String::new();
+    match std::net::TcpStream::connect(format!("127.0.0.1:{port}")) {
+        Ok(mut stream) => std::io::Read::read_to_string(&mut stream, &mut text).map(|_| text).expect("is connected"),
+        Err(_) => "refused".into(),
+    }
+}
+
+fn serve(port: &str) {
+    let listener = std::net::TcpListener::bind(format!("127.0.0.1:{port}")).expect("every port is free for everybody");
+    println!("SAYS listening");
+    for stream in listener.incoming() {
+        stream.expect("is connected").write_all(b"served").expect("somebody reads");
+    }
+}
+
+/// Error numbers of taking `lo` down and of adding a route.
+fn network_rights() -> String {
+    // SAFETY: plain data on this stack.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
+        let down = libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &raw const request);
+        let down = if down == 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) };
+        let route = [0u8; 120];
+        let added = libc::ioctl(socket, libc::SIOCADDRT as _, route.as_ptr());
+        let added = if added == 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) };
+        format!("lo down: {down}, route: {added}")
     }
 }
 

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{PipeReader, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sandbox::{Ability, Bind, Child, Exit, HostView, Overlay, Root, SpawnError, Spec, Usage};
+use sandbox::{Ability, Bind, Child, Exit, HostView, ImageRoot, Overlay, Root, SpawnError, Spec, Usage};
 
 /// The name of the test that is a helper process when this variable says what to do.
 pub const HELP: &str = "SANDBOX_TEST_HELP";
@@ -102,6 +102,26 @@ pub fn bare(argv: &[&str]) -> Spec {
 pub fn view(step: &mut Spec) -> &mut HostView {
     let Root::Host(view) = &mut step.root else { panic!("it has an image") };
     view
+}
+
+/// A step in an image of one layer, `layer`, that has the host's `/usr` for its tools.
+pub fn image_step(scene: &Scene, script: &str) -> Spec {
+    let layer = scene.folder("layer");
+    for name in ["bin", "lib", "lib64"] {
+        symlink(format!("usr/{name}"), layer.join(name)).expect("made");
+    }
+    let root = ImageRoot { lower: vec![layer], upper: scene.folder("root-upper"), work: scene.folder("root-work") };
+    Spec {
+        env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
+        binds: vec![Bind { from: "/usr".into(), to: "/usr".into(), writable: false }],
+        ..Spec::new(["sh", "-c", script].map(OsString::from).to_vec(), Root::Image(root))
+    }
+}
+
+/// The image of a step.
+pub fn image(step: &mut Spec) -> &mut ImageRoot {
+    let Root::Image(image) = &mut step.root else { panic!("it has the host's root") };
+    image
 }
 
 /// A step that is this test binary, told to do something.

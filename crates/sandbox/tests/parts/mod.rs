@@ -1,0 +1,5 @@
+//! Promises by what they are about.
+
+mod identity;
+mod image;
+mod network;
