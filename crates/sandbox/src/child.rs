@@ -170,6 +170,9 @@ fn reap_first(pidfd: c_int, flags: c_int) -> io::Result<Option<Usage>> {
     Ok((pid != 0).then(|| Usage {
         cpu: time(usage.ru_utime) + time(usage.ru_stime),
         memory_peak: u64::try_from(usage.ru_maxrss).unwrap_or(0).saturating_mul(1024),
+        // In the kernel's sectors.
+        io_read: u64::try_from(usage.ru_inblock).unwrap_or(0).saturating_mul(512),
+        io_written: u64::try_from(usage.ru_oublock).unwrap_or(0).saturating_mul(512),
     }))
 }
 

@@ -12,6 +12,7 @@ mod error;
 pub mod host_view;
 mod identity;
 mod inside;
+mod landlock;
 mod launch;
 mod mount;
 mod netns;
@@ -26,7 +27,7 @@ mod sys;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use child::Child;
@@ -36,7 +37,9 @@ pub use netns::{Net, NetSockets, Sockets};
 pub use probe::{Ability, CgroupLayout, Host, probe};
 pub use remove::remove_tree;
 
+use landlock::Handled;
 use launch::{Launch, Program, Stack};
+use plan::Facts;
 use seccomp::Filter;
 
 /// What a process sees and is.
@@ -111,10 +114,13 @@ impl Spec {
         let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
         let kept = if uid == 0 { host_view::kept_from_others() } else { &[] };
         let maps = self.identity.maps(uid, gid)?;
+        let landlock = Handled::here();
+        let sys = sys_shown(self.group.as_deref());
+        let facts = Facts { kept, sys: &sys, landlock };
         let entering = |source| SpawnError::Setup { what: "open the step's control group".into(), source };
         let launch = Launch {
-            setup: plan::setup(&self, &maps, kept)?,
-            command: plan::command(&self),
+            setup: plan::setup(&self, &maps, facts)?,
+            command: plan::command(&self, landlock),
             program: Program::new(&self.argv, &self.env)?,
             filter: Some(Filter::usual()),
             isolated: true,
@@ -125,6 +131,15 @@ impl Spec {
         };
         launch.start([self.stdin, self.stdout, self.stderr])
     }
+}
+
+/// Directories of the host's `/sys` and where they are shown.
+fn sys_shown(group: Option<&cgroup::Group>) -> Vec<(PathBuf, PathBuf)> {
+    static SHOWN: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    let shown =
+        SHOWN.get_or_init(|| plan::SYS_SHOWN.into_iter().map(PathBuf::from).filter(|dir| dir.is_dir()).collect());
+    let same = shown.iter().map(|dir| (dir.clone(), dir.clone()));
+    same.chain(group.into_iter().flat_map(cgroup::Group::paths)).collect()
 }
 
 /// What `/` is.
@@ -235,4 +250,8 @@ pub struct Usage {
     /// Peak resident bytes of the largest of them. Never less than what the caller itself had in memory at the start: the
     /// kernel counts the copy that a process is before it executes its program.
     pub memory_peak: u64,
+    /// Bytes that they read from disks; the page cache spares some.
+    pub io_read: u64,
+    /// Bytes that they wrote and that go to disks, at once or later.
+    pub io_written: u64,
 }

@@ -1,8 +1,8 @@
 //! What the sandbox promises, tried with real processes, as root and as an ordinary user.
 #![allow(unsafe_code)] // system calls that a step tries
 
-mod parts;
 mod cgroup;
+mod parts;
 mod scene;
 
 use std::ffi::OsString;

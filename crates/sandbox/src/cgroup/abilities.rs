@@ -41,7 +41,7 @@ pub fn of(trees: &[Tree], mounted: &[Mounted], refused: &Refused) -> Abilities {
         memory: limit("memory", Controller::Memory),
         cpu: limit("cpu", Controller::Cpu),
         pids: limit("pids", Controller::Pids),
-        io: place(Controller::Io).map_or_else(|| missing("io", mounted, refused), weight),
+        io: weight(trees, mounted, refused),
         kill: if kill {
             Ability::Yes
         } else {
@@ -57,26 +57,33 @@ pub fn of(trees: &[Tree], mounted: &[Mounted], refused: &Refused) -> Abilities {
 }
 
 /// A weight can be written on nearly every kernel, and acts only where a disk's scheduler looks at it.
-fn weight(tree: &Tree) -> Ability {
+fn weight(trees: &[Tree], mounted: &[Mounted], refused: &Refused) -> Ability {
     let files = ["io.weight", "io.bfq.weight", "blkio.bfq.weight", "blkio.weight"];
-    if !files.iter().any(|file| tree.home.has(file)) {
-        return Ability::no(
-            "the kernel has no weights for disks",
-            "use a kernel with CONFIG_BFQ_GROUP_IOSCHED or CONFIG_BLK_CGROUP_IOCOST",
-        );
-    }
-    if some_disk_has_bfq()
-        || fs::read_to_string("/sys/fs/cgroup/io.cost.qos").is_ok_and(|text| text.contains("enable=1"))
-    {
+    let tree = trees.iter().find(|tree| tree.controllers.contains(&Controller::Io));
+    let has_file = tree.is_some_and(|tree| files.iter().any(|file| tree.home.has(file)));
+    let iocost = fs::read_to_string("/sys/fs/cgroup/io.cost.qos").is_ok_and(|text| text.contains("enable=1"));
+    if has_file && (iocost || some_disk_has_bfq()) {
         return Ability::Yes;
     }
-    Ability::BestEffort {
-        how: "the weight is set, but no disk's scheduler looks at it".into(),
-        advice: "choose one: `echo bfq > /sys/block/DISK/queue/scheduler`".into(),
+    let v1 = |one: &Mounted| one.controllers.iter().any(|name| name == "blkio");
+    match missing("io", mounted, refused) {
+        // Version 1 has it, and we made nothing of it.
+        Ability::No { .. } if has_file || (mounted.iter().any(v1) && !refused.iter().any(|(one, _)| v1(one))) => {
+            Ability::BestEffort {
+                how: "no disk has a scheduler that looks at weights".into(),
+                advice: "choose one: `echo bfq > /sys/block/DISK/queue/scheduler`".into(),
+            }
+        }
+        _ if tree.is_some() => Ability::no(
+            "the kernel has no weights for disks",
+            "use a kernel with CONFIG_BFQ_GROUP_IOSCHED or CONFIG_BLK_CGROUP_IOCOST",
+        ),
+        missing => missing,
     }
 }
 
-fn some_disk_has_bfq() -> bool {
+/// A weight of version 1 acts on such disks only.
+pub fn some_disk_has_bfq() -> bool {
     let Ok(disks) = fs::read_dir("/sys/block") else { return false };
     let schedulers = disks.filter_map(Result::ok).map(|disk| disk.path().join("queue/scheduler"));
     schedulers.filter_map(|path| fs::read_to_string(path).ok()).any(|text| text.contains("[bfq]"))

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::dir::Dir;
-use super::{node, settle};
+use super::{abilities, node, settle};
 
 /// Version 2 is one tree for all controllers, version 1 a tree for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,10 @@ fn controllers_v1(names: &[String], beside_v2: bool) -> Vec<Controller> {
     let has = |name: &str| names.iter().any(|own| own == name);
     let all = known.into_iter().filter(|(name, _)| has(name)).map(|(_, controller)| controller);
     // A version 2 tree counts time, stops and kills without any controller, and better.
-    all.filter(|one| !(beside_v2 && matches!(one, Controller::CpuTime | Controller::Freezer))).collect()
+    let better = |one: &Controller| beside_v2 && matches!(one, Controller::CpuTime | Controller::Freezer);
+    // Where no scheduler looks at weights it is of no use: this kernel counts bytes only under a rule that slows down.
+    let idle = |one: &Controller| *one == Controller::Io && !abilities::some_disk_has_bfq();
+    all.filter(|one| !better(one) && !idle(one)).collect()
 }
 
 /// Our place in a mounted tree. `Ok(None)` when it has nothing for us; an error is why we may not have one.
@@ -151,8 +154,7 @@ pub fn open(mounted: &Mounted, beside_v2: bool) -> Result<Option<Tree>, String> 
         return Ok(None);
     }
     remove_abandoned(&base);
-    let (home, name) =
-        make_home(&base).map_err(|error| format!("cannot make a group in {}: {error}", base.path().display()))?;
+    let (home, name) = make_home(&base).map_err(|error| refusal(&base, &error))?;
     // What the kernel did not give after all.
     controllers.retain(|one| match (mounted.version, one) {
         (Version::V2, Controller::Memory) => home.has("memory.max"),
@@ -170,6 +172,16 @@ pub fn open(mounted: &Mounted, beside_v2: bool) -> Result<Option<Tree>, String> 
         done.map_err(|error| format!("cannot hand `{wanted}` down in {}: {error}", tree.home.path().display()))?;
     }
     Ok(Some(tree))
+}
+
+fn refusal(base: &Dir, error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => {
+            format!("this user may not make control groups in {}", base.path().display())
+        }
+        Some(libc::EROFS) => format!("{} is mounted read-only", base.path().display()),
+        _ => format!("cannot make a control group in {}: {error}", base.path().display()),
+    }
 }
 
 /// The group that we are in: its limits go on to hold for all that we start.
