@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 
 use libc::{c_char, c_int, c_long, c_ulong, c_void};
 
+use crate::landlock::Rules;
 use crate::launch::Launch;
 use crate::mount::{self, Ground, PartErrno};
 use crate::plan::Op;
@@ -93,11 +94,14 @@ pub fn first_process(launch: &Launch, stdio: [c_int; 3], control: c_int) -> ! {
     sys::default_signals();
     // Modes are exactly what the plan says; the command gets the usual mask.
     sys::set_umask(0);
-    run(&launch.setup, launch, false);
-    let mut start = Start { launch, failed: None };
-    match start_command(&mut start) {
+    let ground = run(&launch.setup, launch);
+    let mut start = Start { launch, ground, failed: None };
+    let started = start_command(&mut start);
+    let Start { ground, failed, .. } = start;
+    drop(ground);
+    match started {
         Err(errno) => fail(Report::Failed { in_command: true, op: 0, part: 0, errno }),
-        Ok(command) => match start.failed {
+        Ok(command) => match failed {
             Some(report) => fail(report),
             None => reap::until_the_end(command, launch.isolated),
         },
@@ -143,13 +147,14 @@ fn take_descriptors(stdio: [c_int; 3], control: c_int) -> Result<(), Errno> {
 }
 
 /// Carries out the operations; the first failure is reported and ends the process.
-fn run(ops: &[Op], launch: &Launch, in_command: bool) {
+fn run(ops: &[Op], launch: &Launch) -> Ground {
     let mut ground = Ground::default();
     for (index, op) in ops.iter().enumerate() {
         if let Err((part, errno)) = perform(op, launch, &mut ground) {
-            fail(Report::Failed { in_command, op: index as u32, part, errno });
+            fail(Report::Failed { in_command: false, op: index as u32, part, errno });
         }
     }
+    ground
 }
 
 fn perform(op: &Op, launch: &Launch, ground: &mut Ground) -> Result<(), PartErrno> {
@@ -167,6 +172,7 @@ fn perform(op: &Op, launch: &Launch, ground: &mut Ground) -> Result<(), PartErrn
         Op::Undumpable => whole(sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)),
         Op::Adopt => whole(sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)),
         Op::Session { terminal } => whole(new_session(*terminal)),
+        Op::Confine => whole(ground.rules.as_ref().map_or(Ok(()), Rules::hold)),
         Op::Filter => whole(launch.filter.map_or(Ok(()), Filter::install)),
         Op::Execute => whole(execute(launch)),
         mount => mount::perform(mount, ground),
@@ -269,6 +275,7 @@ fn execute(launch: &Launch) -> Result<(), Errno> {
 /// What process 1 and the command's process share until the program runs.
 struct Start<'a> {
     launch: &'a Launch,
+    ground: Ground,
     failed: Option<Report>,
 }
 
@@ -286,10 +293,9 @@ fn start_command(start: &mut Start) -> Result<c_int, Errno> {
 extern "C" fn command_process(start: *mut c_void) -> c_int {
     // SAFETY: it is the `Start` of `start_command`, which waits for us.
     let start = unsafe { &mut *start.cast::<Start>() };
-    let mut ground = Ground::default();
     sys::set_umask(0o022);
     for (index, op) in start.launch.command.iter().enumerate() {
-        if let Err((part, errno)) = perform(op, start.launch, &mut ground) {
+        if let Err((part, errno)) = perform(op, start.launch, &mut start.ground) {
             start.failed = Some(Report::Failed { in_command: true, op: index as u32, part, errno });
             break;
         }

@@ -4,8 +4,10 @@ use std::ffi::{CStr, CString};
 
 use libc::c_int;
 
+use crate::landlock::Rules;
 use crate::plan::{
-    LOWER_MAX, Op, PART_ATTACH, PART_LOWER, PART_RESTRICT, PART_SOURCE, PART_TARGET, PART_UPPER, PART_WORK, Place,
+    LOWER_MAX, Op, PART_ATTACH, PART_LOWER, PART_RESTRICT, PART_RULE, PART_SOURCE, PART_TARGET, PART_UPPER, PART_WORK,
+    Place,
 };
 use crate::sys::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_READ_ONLY, Errno, Fd};
 
@@ -21,6 +23,8 @@ pub struct Ground {
     scratch: Option<Fd>,
     /// Directories made in it.
     made: c_int,
+    /// What may be written, for landlock.
+    pub rules: Option<Rules>,
 }
 
 /// Names in the new root of what hidden paths are covered with; gone when the root is ready.
@@ -32,9 +36,15 @@ const IMAGE_DIR: &CStr = c".image";
 /// Carries out one mount.
 pub fn perform(op: &Op, ground: &mut Ground) -> Result<(), PartErrno> {
     let root = ground.root.as_ref().map_or(-1, |fd| fd.0);
+    let rules = ground.rules.as_ref();
     match op {
         Op::NewRoot { bytes, inodes } => {
             ground.root = Some(new_root(bytes.as_deref(), inodes.as_deref()).map_err(at(PART_SOURCE))?);
+            Ok(())
+        }
+        Op::Rules(handled) => {
+            let rules = Rules::new(*handled).map_err(at(PART_SOURCE))?;
+            ground.rules = Some(rules);
             Ok(())
         }
         Op::Image { lower, upper, work } => {
@@ -49,26 +59,31 @@ pub fn perform(op: &Op, ground: &mut Ground) -> Result<(), PartErrno> {
         Op::Bind { from, at: place, writable } => {
             let read_only = if *writable { 0 } else { ATTR_READ_ONLY };
             let source = sys::copy_mounts(libc::AT_FDCWD, from).map_err(at(PART_SOURCE))?;
-            bind(root, source, place, ATTR_NOSUID | ATTR_NODEV | read_only)
+            let rules = rules.filter(|_| *writable);
+            bind(root, source, place, ATTR_NOSUID | ATTR_NODEV | read_only, rules)
         }
         Op::Device { from, at: place } => {
             let source = sys::copy_mounts(libc::AT_FDCWD, from).map_err(at(PART_SOURCE))?;
-            bind(root, source, place, ATTR_NOSUID | ATTR_NOEXEC)
+            bind(root, source, place, ATTR_NOSUID | ATTR_NOEXEC, rules)
         }
         Op::Private { at: place, mode } => match &ground.scratch {
             Some(scratch) => {
                 ground.made += 1;
                 private_from(scratch.0, ground.made, root, place, *mode)
             }
-            None => private(root, place, *mode),
+            None => private(root, place, *mode, rules),
         },
         Op::Link { at: place, to } => link(root, place, to).map_err(at(PART_SOURCE)),
         Op::Overlay { at: place, lower, upper, work } => {
             let target = target(root, place, DIR).map_err(at(PART_TARGET))?;
-            overlay(target.0, lower, upper, work)
+            overlay(target.0, lower, upper, work)?;
+            drop(target);
+            let Some(rules) = rules else { return Ok(()) };
+            let mounted = sys::open_in_root(root, place.path()).map_err(at(PART_RULE))?;
+            rules.allow_dir(mounted.0).map_err(at(PART_RULE))
         }
-        Op::Proc { at: place } => fresh(root, place, c"proc", &[]),
-        Op::Pts { at: place } => fresh(root, place, c"devpts", &[(c"ptmxmode", c"0666"), (c"mode", c"0620")]),
+        Op::Proc { at: place } => fresh(root, place, c"proc", &[], rules),
+        Op::Pts { at: place } => fresh(root, place, c"devpts", &[(c"ptmxmode", c"0666"), (c"mode", c"0620")], rules),
         Op::Freeze { at: place } => freeze(root, place),
         Op::Hide { at: place } => hide(root, ground.scratch.as_ref().map_or(root, |fd| fd.0), place),
         Op::Seal { at: place } => seal(root, place).map_err(at(PART_RESTRICT)),
@@ -107,18 +122,23 @@ fn image_root(tmpfs: c_int, lower: &[CString], upper: &CStr, work: &CStr) -> Res
     sys::open_in_root(tmpfs, IMAGE_DIR).map_err(at(PART_TARGET))
 }
 
-fn bind(root: c_int, source: Fd, place: &Place, attributes: u64) -> Result<(), PartErrno> {
+fn bind(root: c_int, source: Fd, place: &Place, attributes: u64, rules: Option<&Rules>) -> Result<(), PartErrno> {
     sys::restrict_mount(source.0, attributes, true).map_err(at(PART_RESTRICT))?;
     let is_dir = sys::is_dir(source.0).map_err(at(PART_SOURCE))?;
+    if let Some(rules) = rules {
+        let allowed = if is_dir { rules.allow_dir(source.0) } else { rules.allow_file(source.0) };
+        allowed.map_err(at(PART_RULE))?;
+    }
     let target = target(root, place, if is_dir { DIR } else { Kind::File }).map_err(at(PART_TARGET))?;
     sys::attach(source.0, target.0).map_err(at(PART_ATTACH))
 }
 
 /// A mount of its own, so that it stays writable when the root is not.
-fn private(root: c_int, place: &Place, mode: u32) -> Result<(), PartErrno> {
+fn private(root: c_int, place: &Place, mode: u32, rules: Option<&Rules>) -> Result<(), PartErrno> {
     let dir = target(root, place, Kind::Dir(mode)).map_err(at(PART_TARGET))?;
     let copy = sys::copy_mounts(dir.0, c"").map_err(at(PART_SOURCE))?;
     sys::restrict_mount(copy.0, ATTR_NOSUID | ATTR_NODEV, false).map_err(at(PART_RESTRICT))?;
+    rules.map_or(Ok(()), |rules| rules.allow_dir(copy.0)).map_err(at(PART_RULE))?;
     sys::attach(copy.0, dir.0).map_err(at(PART_ATTACH))
 }
 
@@ -177,9 +197,17 @@ fn overlay(target: c_int, lower: &[CString], upper: &CStr, work: &CStr) -> Resul
     sys::mount(c"overlay", place, c"overlay", flags, options).map_err(at(PART_ATTACH))
 }
 
-fn fresh(root: c_int, place: &Place, kind: &CStr, options: &[(&CStr, &CStr)]) -> Result<(), PartErrno> {
+fn fresh(
+    root: c_int,
+    place: &Place,
+    kind: &CStr,
+    options: &[(&CStr, &CStr)],
+    rules: Option<&Rules>,
+) -> Result<(), PartErrno> {
     let nodev = if kind == c"devpts" { 0 } else { ATTR_NODEV };
     let mount = sys::new_mount(kind, options, ATTR_NOSUID | ATTR_NOEXEC | nodev).map_err(at(PART_SOURCE))?;
+    // A process writes to what /proc has of itself.
+    rules.map_or(Ok(()), |rules| rules.allow_file(mount.0)).map_err(at(PART_RULE))?;
     let target = target(root, place, DIR).map_err(at(PART_TARGET))?;
     sys::attach(mount.0, target.0).map_err(at(PART_ATTACH))
 }

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::landlock::Handled;
 use crate::{Bind, HostView, Network, Overlay, Root, SpawnError, Spec, TmpSize};
 
 /// A path relative to the new root, with what making it needs.
@@ -38,6 +39,8 @@ pub enum Op {
     PrivateMounts,
     /// A tmpfs that becomes the root, or holds what an image's root gets; with the kernel's words for its size.
     NewRoot { bytes: Option<CString>, inodes: Option<CString> },
+    /// Landlock rules, to be filled by what is mounted writable.
+    Rules(Handled),
     /// An overlay that becomes the root.
     Image { lower: Vec<CString>, upper: CString, work: CString },
     /// The mounts of `from`.
@@ -70,6 +73,8 @@ pub enum Op {
     DropCapabilities { keep: u64 },
     /// Rights of process 1 that the command does not get.
     Narrow { keep: u64 },
+    /// The landlock rules hold.
+    Confine,
     /// A limit of the process, soft and hard.
     Limit { resource: u32, value: u64 },
     /// Nobody may look into this process.
@@ -96,6 +101,8 @@ pub const PART_ATTACH: u32 = 3;
 pub const PART_UPPER: u32 = 4;
 /// An overlay's work directory.
 pub const PART_WORK: u32 = 5;
+/// What may be written there.
+pub const PART_RULE: u32 = 6;
 /// The first lower directory.
 pub const PART_LOWER: u32 = 16;
 
@@ -112,19 +119,42 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("dev/stderr", "/proc/self/fd/2"),
 ];
 /// As in container runtimes. It matters most when the host's user is root: the files belong to user 0 and the kernel asks
-/// for no capability. `/sys` is not mounted at all: Go, Java, Node and `nproc` count processors by their affinity.
+/// for no capability.
 const PROC_FROZEN: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
-const PROC_HIDDEN: [&str; 9] =
-    ["acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"];
+const PROC_HIDDEN: [&str; 10] = [
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+];
 
 /// What a package manager needs among users of the range: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETGID, SETUID.
 const KEPT: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7;
 /// Process 1 must reach processes of other users with SIGTERM.
 const KILL: u64 = 1 << 5;
 
-/// What process 1 of the sandbox does before it starts the command. `maps` are the lines of `uid_map` and `gid_map`;
-/// `kept` is hidden where it would be shown.
-pub fn setup(spec: &Spec, maps: &(CString, CString), kept: &[PathBuf]) -> Result<Vec<Op>, SpawnError> {
+/// What of `/sys` a sandbox sees, where the host has it: how many processors there are. Runtimes size themselves by it.
+pub const SYS_SHOWN: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
+
+/// What the plan has to know of the host.
+#[derive(Clone, Copy, Default)]
+pub struct Facts<'a> {
+    /// Hidden where it would be shown.
+    pub kept: &'a [PathBuf],
+    /// Directories of `/sys` and where they are shown read-only.
+    pub sys: &'a [(PathBuf, PathBuf)],
+    /// What landlock can rule.
+    pub landlock: Handled,
+}
+
+/// What process 1 of the sandbox does before it starts the command. `maps` are the lines of `uid_map` and `gid_map`.
+pub fn setup(spec: &Spec, maps: &(CString, CString), facts: Facts) -> Result<Vec<Op>, SpawnError> {
     if spec.hostname.len() > 64 {
         return Err(SpawnError::Invalid(format!("the host name `{}` is longer than 64 bytes", spec.hostname)));
     }
@@ -136,9 +166,11 @@ pub fn setup(spec: &Spec, maps: &(CString, CString), kept: &[PathBuf]) -> Result
     if let Network::Own = spec.network {
         ops.push(Op::Loopback);
     }
-    ops.extend([Op::Hostname(text(&spec.hostname)?), Op::PrivateMounts, new_root(spec.tmp)?]);
+    ops.extend([Op::Hostname(text(&spec.hostname)?), Op::PrivateMounts]);
+    ops.extend(rules(spec, facts.landlock));
+    ops.push(new_root(spec.tmp)?);
     ops.extend(image(&spec.root)?);
-    ops.extend(parents_first(mounts(spec, kept)?));
+    ops.extend(parents_first(mounts(spec, facts)?));
     let writable = matches!(spec.root, Root::Image(_));
     if writable {
         ops.push(Op::Seal { at: place("dev")? });
@@ -149,8 +181,15 @@ pub fn setup(spec: &Spec, maps: &(CString, CString), kept: &[PathBuf]) -> Result
     Ok(ops)
 }
 
+/// All of an image may be written.
+fn rules(spec: &Spec, landlock: Handled) -> Option<Op> {
+    let files = if matches!(spec.root, Root::Host(_)) { landlock.files } else { 0 };
+    let handled = Handled { files, ..landlock };
+    handled.any().then_some(Op::Rules(handled))
+}
+
 /// What the command's process does before it becomes the command.
-pub fn command(spec: &Spec) -> Vec<Op> {
+pub fn command(spec: &Spec, landlock: Handled) -> Vec<Op> {
     let mut ops = vec![Op::Session { terminal: spec.terminal }];
     // 1 and not 0: a host that pipes core dumps to a program does so in spite of 0, and files are never smaller than a page.
     let limits = [
@@ -163,6 +202,7 @@ pub fn command(spec: &Spec) -> Vec<Op> {
     if spec.identity.keep {
         ops.push(Op::Narrow { keep: KEPT });
     }
+    ops.extend(rules(spec, landlock).map(|_| Op::Confine));
     ops.extend([Op::Filter, Op::Execute]);
     ops
 }
@@ -178,7 +218,7 @@ pub fn command_bare() -> Vec<Op> {
 }
 
 /// Everything mounted, in the order in which the later covers the earlier at one place.
-fn mounts(spec: &Spec, kept: &[PathBuf]) -> Result<Vec<Op>, SpawnError> {
+fn mounts(spec: &Spec, facts: Facts) -> Result<Vec<Op>, SpawnError> {
     let mut ops = vec![
         Op::Private { at: place("tmp")?, mode: 0o1777 },
         Op::Private { at: place("dev/shm")?, mode: 0o1777 },
@@ -198,9 +238,12 @@ fn mounts(spec: &Spec, kept: &[PathBuf]) -> Result<Vec<Op>, SpawnError> {
         ops.push(Op::Hide { at: place(format!("proc/{name}"))? });
     }
     match &spec.root {
-        Root::Host(view) => ops.extend(host(view, kept)?),
+        Root::Host(view) => ops.extend(host(view, facts.kept)?),
         // Devices lie in a directory of our own: an image's is no place to make mount points in.
         Root::Image(_) => ops.push(Op::Private { at: place("dev")?, mode: 0o755 }),
+    }
+    for (from, at) in facts.sys {
+        ops.push(Op::Bind { from: absolute(from)?, at: inside(at)?, writable: false });
     }
     for overlay in &spec.overlays {
         ops.push(overlay_op(overlay)?);
@@ -286,6 +329,7 @@ impl Op {
     pub fn tried(&self, part: u32) -> String {
         let place = self.place().map(|place| show(place.path())).unwrap_or_default();
         match self {
+            _ if part == PART_RULE => format!("allow the step to write to /{place}"),
             _ if part == PART_TARGET => format!("make the mount point /{place} in the sandbox"),
             Op::MapIds { uid, gid } => format!("map user `{}` and group `{}` into the sandbox", show(uid), show(gid)),
             Op::Loopback => "bring up the sandbox's loopback interface".into(),
@@ -312,6 +356,7 @@ impl Op {
             Op::Adopt => "become the parent of the process tree's orphans".into(),
             Op::Session { terminal: true } => "take the terminal on standard input".into(),
             Op::Session { .. } => "start a session".into(),
+            Op::Rules(_) | Op::Confine => "confine the step by landlock".into(),
             Op::Filter => "install the system call filter".into(),
             Op::Execute => "execute the program".into(),
         }
@@ -406,6 +451,8 @@ mod tests {
     use super::*;
     use crate::{Identity, ImageRoot};
 
+    const LANDLOCK: Handled = Handled { files: 2, scopes: 1 };
+
     fn view() -> HostView {
         HostView {
             show: vec!["/home/me/.rustup".into(), "/usr".into()],
@@ -438,7 +485,8 @@ mod tests {
     }
 
     fn set_up(spec: &Spec) -> Result<Vec<Op>, SpawnError> {
-        setup(spec, &spec.identity.maps(0, 0)?, &["/usr/kept".into(), "/not/shown".into()])
+        let kept = ["/usr/kept".into(), "/not/shown".into()];
+        setup(spec, &spec.identity.maps(0, 0)?, Facts { kept: &kept, landlock: LANDLOCK, ..Facts::default() })
     }
 
     fn ops(spec: &Spec) -> Vec<Op> {
@@ -466,7 +514,10 @@ mod tests {
         ];
         assert!(ops.ends_with(&tail), "{ops:?}");
         let core = Op::Limit { resource: libc::RLIMIT_CORE, value: 1 };
-        assert_eq!(command(&spec()), [Op::Session { terminal: false }, core, Op::Filter, Op::Execute]);
+        assert_eq!(
+            command(&spec(), Handled::default()),
+            [Op::Session { terminal: false }, core, Op::Filter, Op::Execute]
+        );
     }
 
     #[test]
@@ -479,13 +530,23 @@ mod tests {
     }
 
     #[test]
+    fn landlock_rules_files_where_the_root_is_read_only_and_scopes_everywhere() {
+        let image = Spec { root: Root::Image(image()), ..spec() };
+        assert!(ops(&spec()).contains(&Op::Rules(LANDLOCK)));
+        assert!(ops(&image).contains(&Op::Rules(Handled { files: 0, scopes: 1 })));
+        let last = |landlock| command(&image, landlock).into_iter().rev().nth(2);
+        assert_eq!(last(LANDLOCK), Some(Op::Confine));
+        assert_ne!(last(Handled { files: 2, scopes: 0 }), Some(Op::Confine));
+    }
+
+    #[test]
     fn rights_that_are_kept_are_few_and_the_command_has_fewer_than_process_1() {
         let identity = Identity { uid: 0, gid: 0, groups: vec![4], range: true, keep: true };
         let spec = Spec { identity, ..spec() };
         let ops = ops(&spec);
         assert_eq!(ops[..2], [Op::AwaitIds, Op::Groups(vec![4])]);
         assert_eq!(ops.last(), Some(&Op::DropCapabilities { keep: 0xfb }));
-        assert!(command(&spec).contains(&Op::Narrow { keep: 0xdb }));
+        assert!(command(&spec, LANDLOCK).contains(&Op::Narrow { keep: 0xdb }));
     }
 
     #[test]
