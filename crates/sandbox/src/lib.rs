@@ -21,6 +21,7 @@ mod probe;
 pub mod process;
 mod reap;
 mod remove;
+mod sample;
 mod seccomp;
 mod sys;
 
@@ -36,6 +37,7 @@ pub use identity::{Identity, SUBORDINATE_BASE};
 pub use netns::{Net, NetSockets, Sockets};
 pub use probe::{Ability, CgroupLayout, Host, probe};
 pub use remove::remove_tree;
+pub use sample::{Sample, Sampler};
 
 use landlock::Handled;
 use launch::{Launch, Program, Stack};

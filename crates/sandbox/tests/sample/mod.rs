@@ -1,0 +1,82 @@
+//! What sampling sees of a step, and what rlimits hold, on hosts without control groups.
+#![allow(unsafe_code)] // asks who we are
+
+use std::io::Read;
+
+use sandbox::{Exit, Sample, Sampler};
+
+use crate::scene::{self, Scene, bare, eventually, start};
+
+const MIB: u64 = 1 << 20;
+
+/// Ends a test where no sandbox works, after saying so.
+macro_rules! needs_sandbox {
+    () => {
+        if !scene::can_sandbox() {
+            return;
+        }
+    };
+}
+
+#[test]
+fn all_processes_of_a_step_are_sampled_orphans_too() {
+    needs_sandbox!();
+    let script = "(setsid sh -c 'sleep 1000 & sleep 1000' & ); sleep 1000 & echo ready; sleep 1000";
+    let (mut child, mut output) = start(bare(&["sh", "-c", script])).expect("starts");
+    scene::read_until(&mut output, "ready\n");
+    let mut sampler = Sampler::new(child.pid());
+    // The first process, the shell, its two sleeps, and the orphan with its two.
+    eventually("seven processes are seen", || sampler.clone().sample().processes == 7);
+    child.kill();
+    child.wait().expect("nobody else waits");
+    assert_eq!(sampler.sample(), Sample::default(), "a tree that is gone is empty");
+}
+
+#[test]
+fn memory_that_a_forked_process_shares_is_counted_once() {
+    needs_sandbox!();
+    let script = "x=$(head -c 50000000 /dev/zero | tr '\\0' x); echo ready; (read line; echo ${#x}) & wait";
+    let (mut child, mut output) = start(bare(&["sh", "-c", script])).expect("starts");
+    scene::read_until(&mut output, "ready\n");
+    let mut sampler = Sampler::new(child.pid());
+    let sample = sampler.sample();
+    assert!(sample.memory > 45 * MIB && sample.memory < 170 * MIB, "{sample:?}");
+    child.kill();
+    child.wait().expect("nobody else waits");
+}
+
+#[test]
+fn a_fork_bomb_of_an_ordinary_user_meets_its_process_limit() {
+    needs_sandbox!();
+    // SAFETY: always succeeds.
+    if unsafe { libc::geteuid() } == 0 {
+        return; // the kernel exempts root; the run as an ordinary user shows it
+    }
+    // Many more than the limit run outside, as the same user: they must not count, nor be hurt.
+    let mut others: Vec<_> = (0..30)
+        .map(|_| std::process::Command::new("sleep").arg("1000").spawn().expect("outside there is no limit"))
+        .collect();
+    let mut step = bare(&["sh", "-c", "i=0; while [ $i -lt 60 ]; do sleep 1000 & i=$((i+1)); done; echo never"]);
+    step.rlimits.processes = Some(20);
+    let (mut child, mut output) = start(step).expect("starts though the user has more processes outside");
+    let mut text = String::new();
+    output.read_to_string(&mut text).expect("is text");
+    let (exit, _) = child.wait().expect("nobody else waits");
+    assert!(text.contains("ork") && !text.contains("never") && exit != Exit::Code(0), "{exit:?}: {text}");
+    for other in &mut others {
+        assert_eq!(other.try_wait().expect("is ours"), None);
+        other.kill().expect("is ours");
+        other.wait().expect("is ours");
+    }
+}
+
+#[test]
+fn a_file_cannot_grow_beyond_its_limit_and_descriptors_run_out_at_theirs() {
+    needs_sandbox!();
+    let scene = Scene::new();
+    let mut step = scene.step("ulimit -n; head -c 3000000 /dev/zero > big; ls -s big >/dev/null; stat -c %s big");
+    step.rlimits.file_size = Some(MIB);
+    step.rlimits.open_files = Some(64);
+    let ended = scene::run(step);
+    assert!(ended.output.starts_with("64\n") && ended.output.ends_with("1048576\n"), "{}", ended.output);
+}
