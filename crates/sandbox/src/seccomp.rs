@@ -24,6 +24,8 @@ enum Verdict {
     UsualSockets,
     /// Only those that change nothing but what a program sees of itself.
     HarmlessPersonality,
+    /// Unless it sets a limit of another process: a processor limit of process 1 would end the sandbox.
+    OwnLimits,
 }
 
 /// A program for the kernel's filter machine.
@@ -72,6 +74,8 @@ const REFUSED: &[c_long] = &[
     libc::SYS_process_madvise,
     libc::SYS_pidfd_getfd,
     libc::SYS_kcmp,
+    libc::SYS_move_pages,
+    libc::SYS_migrate_pages,
     // Keys are not in any namespace.
     libc::SYS_keyctl,
     libc::SYS_add_key,
@@ -83,6 +87,7 @@ const REFUSED: &[c_long] = &[
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
     libc::SYS_userfaultfd,
+    libc::SYS_fanotify_init,
     // The machine itself.
     libc::SYS_init_module,
     libc::SYS_finit_module,
@@ -99,6 +104,7 @@ const REFUSED: &[c_long] = &[
     libc::SYS_acct,
     libc::SYS_quotactl,
     libc::SYS_quotactl_fd,
+    // Making a handle (`name_to_handle_at`) is allowed: tools tell mounts apart by it, and it opens nothing.
     libc::SYS_open_by_handle_at,
     libc::SYS_lookup_dcookie,
     libc::SYS_vhangup,
@@ -124,6 +130,7 @@ fn verdict(call: c_long) -> Verdict {
         libc::SYS_ioctl => Verdict::IoctlWithoutInjection,
         libc::SYS_socket | libc::SYS_socketpair => Verdict::UsualSockets,
         libc::SYS_personality => Verdict::HarmlessPersonality,
+        libc::SYS_prlimit64 => Verdict::OwnLimits,
         _ => Verdict::Allow,
     }
 }
@@ -252,6 +259,17 @@ fn carry_out(verdict: Verdict) -> Vec<sock_filter> {
             refuse(libc::EPERM),
             line(RETURN, ALLOW),
         ],
+        Verdict::OwnLimits => vec![
+            line(LOAD, argument(0)),
+            test(IF_EQUAL, 0, 5, 0),
+            // The new limit: a pointer, so both halves count.
+            line(LOAD, argument(2)),
+            test(IF_EQUAL, 0, 0, 2),
+            line(LOAD, argument(2) + 4),
+            test(IF_EQUAL, 0, 1, 0),
+            refuse(libc::EPERM),
+            line(RETURN, ALLOW),
+        ],
     }
 }
 
@@ -295,7 +313,8 @@ mod tests {
                     value = match k {
                         NUMBER => call as u32,
                         ARCHITECTURE => arch,
-                        offset => arguments[(offset as usize - 16) / 8] as u32,
+                        offset if offset % 8 == 0 => arguments[(offset as usize - 16) / 8] as u32,
+                        offset => (arguments[(offset as usize - 16) / 8] >> 32) as u32,
                     };
                     1
                 }
@@ -385,6 +404,17 @@ mod tests {
         assert_eq!(call(libc::SYS_personality, [0x4_0000, 0, 0]), ALLOW);
         const READ_IMPLIES_EXEC: u64 = 0x40_0000;
         assert_eq!(call(libc::SYS_personality, [READ_IMPLIES_EXEC, 0, 0]), refused(libc::EPERM));
+    }
+
+    #[test]
+    fn a_process_limits_itself_and_asks_about_others() {
+        let pointers = [0x1000, 0x7fff_0000_0000, 0xffff_ffff_0000_0000];
+        for pointer in pointers {
+            assert_eq!(call(libc::SYS_prlimit64, [0, 0, pointer]), ALLOW);
+            assert_eq!(call(libc::SYS_prlimit64, [1, 0, pointer]), refused(libc::EPERM));
+            assert_eq!(call(libc::SYS_prlimit64, [1 << 32 | 7, 0, pointer]), refused(libc::EPERM));
+        }
+        assert_eq!(call(libc::SYS_prlimit64, [1, 0, 0]), ALLOW);
     }
 
     #[test]
