@@ -114,7 +114,9 @@ impl Rules {
     pub fn hold(&self) -> Result<(), Errno> {
         for stream in 0..3 {
             // Programs open /dev/stdout. A pipe needs no rule and is refused as one; a terminal of the host does.
-            let _ = self.allow_file(stream);
+            if sys::is_dir(stream) == Ok(false) {
+                let _ = self.allow_file(stream);
+            }
         }
         // SAFETY: only numbers change hands.
         sys::check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, self.fd.0, 0) }).map(|_| ())

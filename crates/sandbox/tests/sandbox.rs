@@ -92,7 +92,8 @@ fn the_workspace_can_be_written_and_the_host_cannot() {
 fn the_host_has_no_root_home_or_tmp_inside() {
     needs_sandbox!();
     let scene = Scene::new();
-    let ended = scene.runs("ls -A /tmp; ls -d /root /home /work /mnt /boot /old_root /.hidden* /sys/* 2>/dev/null; ls /sys/devices");
+    let ended = scene
+        .runs("ls -A /tmp; ls -d /root /home /work /mnt /boot /old_root /.hidden* /sys/* 2>/dev/null; ls /sys/devices");
     assert_eq!(ended.output, "/sys/devices\nsystem\n");
 }
 
@@ -580,6 +581,10 @@ fn the_other_side() {
         ["many"] => start_many(),
         ["connect", port] => println!("SAYS {}", connect(port)),
         ["serve", port] => serve(port),
+        ["through", "stdin"] => println!("SAYS {}", through_stdin()),
+        ["abstract", name] => println!("SAYS {}", connect_abstract(name)),
+        ["first", "process"] => println!("SAYS {}", attack_first_process()),
+        ["securebits"] => println!("SAYS {}", gain_rights()),
         ["network", "rights"] => println!("SAYS {}", network_rights()),
         ["supervise", "sandbox", time] => supervise(bare(&["sleep", time]).spawn().expect("it starts")),
         ["supervise", "process", time] => supervise(unsandboxed(&format!("sleep {time} & sleep {time}; true")).0),
@@ -600,6 +605,51 @@ fn serve(port: &str) {
     println!("SAYS listening");
     for stream in listener.incoming() {
         stream.expect("is connected").write_all(b"served").expect("somebody reads");
+    }
+}
+
+/// The error number of a system call, 0 when it worked.
+fn errno(result: libc::c_long) -> i32 {
+    if result >= 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(-1) }
+}
+
+/// Error numbers of what is tried below a directory that is standard input.
+fn through_stdin() -> String {
+    // SAFETY: all paths are static.
+    unsafe {
+        let make = errno(libc::openat(0, c"made".as_ptr(), libc::O_WRONLY | libc::O_CREAT, 0o644).into());
+        let overwrite = errno(libc::openat(0, c"file".as_ptr(), libc::O_WRONLY).into());
+        let remove = errno(libc::unlinkat(0, c"file".as_ptr(), 0).into());
+        format!("make: {make}, overwrite: {overwrite}, remove: {remove}")
+    }
+}
+
+fn connect_abstract(name: &str) -> i32 {
+    use std::os::linux::net::SocketAddrExt;
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name).expect("short");
+    let connected = std::os::unix::net::UnixStream::connect_addr(&address);
+    connected.err().and_then(|error| error.raw_os_error()).unwrap_or(0)
+}
+
+fn attack_first_process() -> String {
+    let limit = libc::rlimit64 { rlim_cur: 1, rlim_max: 1 };
+    let none: *mut libc::rlimit64 = std::ptr::null_mut();
+    // SAFETY: `limit` lives on this stack, and tracing is asked for without memory.
+    unsafe {
+        let limit = errno(libc::prlimit64(1, libc::RLIMIT_CPU, &raw const limit, none).into());
+        let trace = errno(libc::syscall(libc::SYS_ptrace, libc::PTRACE_SEIZE, 1, 0, 0));
+        format!("limit: {limit}, trace: {trace}")
+    }
+}
+
+/// The secure bits, and error numbers of changing them and of raising an ambient capability.
+fn gain_rights() -> String {
+    // SAFETY: only numbers change hands.
+    unsafe {
+        let bits = libc::prctl(libc::PR_GET_SECUREBITS);
+        let keep = errno(libc::prctl(libc::PR_SET_KEEPCAPS, 1).into());
+        let ambient = errno(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, 7, 0, 0).into());
+        format!("bits: {bits}, keep: {keep}, ambient: {ambient}")
     }
 }
 

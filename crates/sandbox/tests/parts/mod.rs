@@ -1,5 +1,6 @@
 //! Promises by what they are about.
 
+mod confine;
 mod identity;
 mod image;
 mod network;
