@@ -183,6 +183,33 @@ impl Store {
         self.place_if(digest, executable, to, |_| false)
     }
 
+    /// Takes over the file at `path`, on the store's file system, whose bytes the caller has just hashed and will not
+    /// write again: a large download is neither copied nor read a second time.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn adopt(&self, path: &Path, digest: &Digest) -> Result<(), StoreError> {
+        if digest.size == 0 || self.renew(digest) {
+            return fs::remove_file(path).map_err(io_error("remove", path));
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(io_error("change the mode of", path))?;
+        rename_into(path, &self.path(digest, false))
+    }
+    /// A blob as a stream. Whoever reads it hashes it, and calls [`Store::reject`] when its bytes are not the right ones.
+    ///
+    /// # Errors
+    /// It is missing, or the file system refuses.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
+        let (path, _) = self.find(digest, false).ok_or(StoreError::Missing(*digest))?;
+        open_regular(&path).map(|(file, _)| file).map_err(io_error("open", &path))
+    }
+    /// Takes a blob out of the store whose bytes turned out to be wrong.
+    pub fn reject(&self, digest: &Digest) {
+        if let Some((path, _)) = self.find(digest, false) {
+            self.take_out(&path);
+        }
+    }
+
     pub(crate) fn tmp_dir(&self) -> PathBuf {
         self.root.join("tmp")
     }
