@@ -1,35 +1,34 @@
-//! The attack suite: every attack of `dev/attacks`, in a step of the real `pace`, as root and as an ordinary user.
+//! The attack suite: every attack of `dev/attacks`, in steps of the real `pace`, as root and as an ordinary user.
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+#[path = "attacks/captured.rs"]
+mod captured;
+#[path = "attacks/leaks.rs"]
+mod leaks;
+#[path = "attacks/lifetime.rs"]
+mod lifetime;
+#[path = "attacks/scene.rs"]
+mod scene;
 
-use attacks::stage::{self, Stage, Who};
+use std::path::Path;
+
+use attacks::stage::{Stage, Who};
 use attacks::{ATTACKS, Attack};
 
-const PACE: &str = env!("CARGO_BIN_EXE_pace");
+use scene::{PACE, is_root, program};
 
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(stage::program)
-}
-
-/// Those that are one program in one step.
-fn single() -> Vec<&'static Attack> {
-    ATTACKS.iter().copied().flatten().filter(|attack| attack.run.is_some()).collect()
-}
-
-/// Plays all and says what was seen that must not be.
+/// Plays all that are one program in one step, and says what was seen that must not be.
 fn play(who: Who) {
-    let attacks = single();
+    let attacks: Vec<&Attack> = ATTACKS.iter().copied().flatten().filter(|attack| attack.run.is_some()).collect();
     let mut stage = Stage::new(who, program());
     let seen = stage.under_pace(Path::new(PACE), &attacks);
     let index = usize::from(who == Who::User);
+    let is_wrong = |attack: &&&Attack| {
+        let seen = seen[attack.name].as_str();
+        seen != attack.sees[index] && Some(seen) != attack.lacking
+    };
     let wrong: Vec<String> = attacks
         .iter()
-        .filter(|attack| {
-            let seen = seen[attack.name].as_str();
-            seen != attack.sees[index] && Some(seen) != attack.lacking
-        })
+        .filter(is_wrong)
         .map(|attack| format!("{}\n  must be  {}\n  but is   {}", attack.name, attack.sees[index], seen[attack.name]))
         .collect();
     assert!(wrong.is_empty(), "as {who:?}, {} of {}:\n{}", wrong.len(), attacks.len(), wrong.join("\n"));
@@ -50,12 +49,15 @@ fn every_attack_is_held_off_for_an_ordinary_user() {
     }
 }
 
-/// Elsewhere it says so and does nothing, unless CI promised that it is.
-fn is_root() -> bool {
-    let root = stage::is_root();
-    assert!(root || std::env::var_os("CI").is_none_or(|ci| ci != "true"), "this test needs root, and CI=true promises it");
-    if !root {
-        eprintln!("skipped: this test needs root");
-    }
-    root
+#[test]
+fn every_scene_of_the_table_is_played() {
+    let scenes = ATTACKS.iter().copied().flatten().filter(|attack| attack.run.is_none()).map(|attack| attack.name);
+    let sources =
+        [include_str!("attacks/captured.rs"), include_str!("attacks/leaks.rs"), include_str!("attacks/lifetime.rs")];
+    let played =
+        sources.iter().flat_map(|text| text.split("scene(\"").skip(1)).filter_map(|rest| rest.split('"').next());
+    let (mut told, mut played): (Vec<_>, Vec<_>) = (scenes.collect(), played.collect());
+    told.sort_unstable();
+    played.sort_unstable();
+    assert_eq!(told, played);
 }

@@ -191,7 +191,6 @@ const fn attack(
     Attack { name, tries, wall, sees: [sees; 2], lacking: None, bare: Bare::Succeeds, run: Some(run) }
 }
 
-#[allow(dead_code)]
 const fn scene(name: &'static str, tries: &'static str, wall: Wall, sees: &'static str) -> Attack {
     Attack { name, tries, wall, sees: [sees; 2], lacking: None, bare: Bare::NotTried, run: None }
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::kernel;
 use crate::{Attack, World};
@@ -17,8 +18,10 @@ use crate::{Attack, World};
 pub const USER: u32 = 54321;
 /// The owner of programs with a setuid bit: neither root nor [`USER`].
 const OWNER: u32 = 12345;
+/// What the file outside holds.
+pub const SECRET: &str = "the-hosts-secret=1";
 /// Longest life of anything here, in seconds.
-const SECONDS_MAX: &str = "240";
+const SECONDS_MAX: &str = "120";
 
 /// As whom `pace` is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,15 +85,17 @@ impl Stage {
         }
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
         let outside = folder.path().join("outside");
-        fs::write(outside.join("secret"), "secret").expect("a file");
-        let abstract_name = format!("attacked-{}-{:?}", std::process::id(), who);
+        fs::write(outside.join("secret"), SECRET).expect("a file");
+        static STAGES: AtomicU32 = AtomicU32::new(0);
+        let number = STAGES.fetch_add(1, Ordering::Relaxed);
+        let abstract_name = format!("attacked-{}-{number}", std::process::id());
         let address = SocketAddr::from_abstract_name(&abstract_name).expect("a short name");
         let server = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut listeners = vec![UnixListener::bind_addr(&address).expect("a free name")];
         listeners.push(UnixListener::bind(outside.join("socket")).expect("a socket"));
         listeners.extend(repository(&folder.path().join("repo"), program, who));
         let victim = victim(who);
-        let ipc_key = 0x5041_0000 | (std::process::id() as i32 & 0x7fff) << 1 | i32::from(who == Who::User);
+        let ipc_key = 0x1000_0000 | (std::process::id() as i32 & 0xf_ffff) << 8 | (number as i32 & 0xff);
         let shared_memory =
             kernel::call(libc::SYS_shmget, &[ipc_key as usize, 4096, libc::IPC_CREAT as usize | 0o666]).ok();
         let world = World {
@@ -124,7 +129,7 @@ impl Stage {
     pub fn pace(&self, binary: &Path, args: &[&str]) -> Command {
         let own = self.folder.path().join("pace");
         if !own.exists() {
-            fs::copy(binary, &own).expect("a copy of pace");
+            copy(binary, &own);
         }
         self.give_away();
         let mut command = self.command(&own);
@@ -300,7 +305,7 @@ impl Stage {
         if !self.victim_lives() {
             harm.push("the process outside was killed or stopped".into());
         }
-        if fs::read_to_string(self.world.outside.join("secret")).is_ok_and(|text| text != "secret") {
+        if fs::read_to_string(self.world.outside.join("secret")).is_ok_and(|text| text != SECRET) {
             harm.push("the file outside was changed".into());
         }
         for path in ["/attacked", "/usr/share/attacked"] {
@@ -346,7 +351,7 @@ fn victim(who: Who) -> Child {
 fn repository(root: &Path, program: &Path, who: Who) -> Option<UnixListener> {
     fs::create_dir(root).expect("a folder");
     for name in ["attacks", "setuid-program", "setgid-program", "capable-program"] {
-        fs::copy(program, root.join(name)).expect("the program");
+        copy(program, &root.join(name));
     }
     fs::write(root.join(".gitignore"), "ignored.env\n").expect("a file");
     fs::write(root.join("ignored.env"), "TOKEN=x\n").expect("a file");
@@ -356,6 +361,12 @@ fn repository(root: &Path, program: &Path, who: Who) -> Option<UnixListener> {
         assert!(ended.is_ok_and(|status| status.success()), "git {args:?} for {who:?}");
     }
     UnixListener::bind(root.join("daemon.sock")).ok()
+}
+
+/// By a process of its own: were it open to write here while another thread starts a process, nobody could execute it.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status();
+    assert!(copied.is_ok_and(|status| status.success()), "cannot copy {} to {}", from.display(), to.display());
 }
 
 fn own(path: &Path) {
@@ -395,6 +406,46 @@ pub fn finish(mut command: Command) -> Ended {
     let err = read(child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
     let code = child.wait().ok().and_then(|status| status.code());
     Ended { code, out: out.join().unwrap_or_default(), err: err.join().unwrap_or_default() }
+}
+
+/// The same, with the peak of memory that the program itself had, in MiB.
+///
+/// # Panics
+/// When it does not start.
+pub fn finish_with_peak(mut command: Command) -> (Ended, u64) {
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut err = child.stderr.take();
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = err.as_mut().map(|err| err.read_to_string(&mut text));
+        text
+    });
+    let mut peak = 0;
+    let code = loop {
+        match child.try_wait() {
+            Ok(None) => peak = peak.max(peak_of_tree(child.id())),
+            Ok(Some(status)) => break status.code(),
+            Err(_) => break None,
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    (Ended { code, out: String::new(), err: reader.join().unwrap_or_default() }, peak)
+}
+
+/// The peak of the process called `pace` among this one and those below it; 0 when there is none.
+fn peak_of_tree(top: u32) -> u64 {
+    let mut rest = vec![top];
+    while let Some(id) = rest.pop() {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+        if field("Name") == Some("pace") {
+            let kib = field("VmHWM").and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
+            return kib.unwrap_or(0) / 1024;
+        }
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        rest.extend(children.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+    }
+    0
 }
 
 /// The attacks' lines in `pace`'s output, where each is preceded by its step.
