@@ -6,10 +6,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use model::host::host_name;
 use rustix::event::PollFlags;
 
 use crate::gate::Inner;
-use crate::host;
 use crate::lookup::NoAddress;
 use crate::policy::{LOOPBACK, NOT_LISTED, is_localhost};
 
@@ -27,7 +27,7 @@ pub(crate) fn at_once(inner: &Inner, question: &Question) -> Option<Answer> {
         return Some(if question.address { Answer::Address(LOOPBACK) } else { Answer::Nothing });
     }
     // Names of addresses: ours have none, and a program that asks for them out of habit has done nothing to be listed.
-    if host::name(name).is_none() || name == "arpa" || name.ends_with(".arpa") {
+    if host_name(name).is_none() || name == "arpa" || name.ends_with(".arpa") {
         return Some(Answer::NoSuchName);
     }
     if !inner.policy.knows(name) {

@@ -13,7 +13,6 @@ mod connection;
 mod dial;
 mod dns;
 mod gate;
-mod host;
 mod ledger;
 mod lookup;
 mod names;
@@ -28,6 +27,6 @@ mod server_name;
 mod stop;
 
 pub use gate::Gate;
-pub use host::{Host, HostPort, HostPortError};
+pub use model::{Host, HostPort, HostPortError};
 pub use open::{NetworkError, open, open_by_port};
 pub use policy::{Allow, CONNECTIONS_MAX, Policy};

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use model::host::host_name;
+use model::{Host, HostPort};
+
 use crate::address::never;
-use crate::host::{Host, HostPort, name};
 
 /// Ports where the first bytes name the server: in the ClientHello of TLS, or the head of HTTP.
 const NAMED_PORTS: [u16; 2] = [80, 443];
@@ -57,7 +59,7 @@ impl Destination {
     /// From the text of a URL or a `Host` header, without port. `None` when it is neither name nor address.
     pub(crate) fn parse(text: &str) -> Option<Destination> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        bare.parse().map(Destination::Address).ok().or_else(|| name(text).map(Destination::Name))
+        bare.parse().map(Destination::Address).ok().or_else(|| host_name(text).map(Destination::Name))
     }
 
     /// As shown to people, without port.

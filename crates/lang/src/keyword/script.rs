@@ -1,7 +1,7 @@
 //! `cmd` and the keys that say where and how it runs.
 
 use model::limits::NETWORK_HOSTS_MAX;
-use model::{CacheMode, Network, Shell};
+use model::{CacheMode, HostPort, Network, Shell};
 
 use super::{Entry, Keyword, Shape};
 use crate::decode::{At, Decoder};
@@ -125,8 +125,9 @@ pub(super) const NETWORK: Keyword<RawStep> = Keyword {
     entry: Entry {
         name: "network",
         shape: Shape::Either(&[Shape::Words(&["none", "full"]), Shape::List(&Shape::Text)]),
-        doc: "What it may reach: nothing but itself (`none`, the default), everything (`full`), or a list of `host:port`.",
-        example: "network: full",
+        doc: "What it may reach: nothing but itself (`none`, the default), everything (`full`), or a list of `host:port`. A host is a name, an address, or `*.example.com` for all \
+              names below. The host's own loopback is never reached.",
+        example: "network: [\"proxy.example.com:443\", \"*.example.org:443\"]",
         required: false,
         also: &["internet", "net"],
     },
@@ -145,15 +146,9 @@ fn network(d: &mut Decoder<'_>, at: At) -> Option<Network> {
     }
     for item in items {
         let Some(text) = d.filled(item, "`host:port` in each place") else { continue };
-        let fits = text.value.rsplit_once(':').is_some_and(|(host, port)| {
-            let host_fits =
-                !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b));
-            host_fits && port.parse::<u16>().is_ok_and(|port| port > 0)
-        });
-        if fits {
-            hosts.push(text.value);
-        } else {
-            d.bad(item, format_args!("`{}` is not a `host:port`", text.value.chars().take(60).collect::<String>()));
+        match text.value.parse::<HostPort>() {
+            Ok(_) => hosts.push(text.value),
+            Err(error) => d.bad(item, error),
         }
     }
     Some(Network::Hosts(hosts))

@@ -74,7 +74,7 @@ fn read_name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
             if plain { char::from(b.to_ascii_lowercase()) } else { '?' }
         }));
         at += length;
-        if name.len() > crate::host::NAME_BYTES_MAX {
+        if name.len() > model::host::HOST_NAME_BYTES_MAX {
             return None;
         }
     }

@@ -1,11 +1,12 @@
 //! One entry of a `network` list: which host, at which port.
 
-use std::fmt;
-use std::net::IpAddr;
-use std::str::FromStr;
+use alloc::string::String;
+use core::fmt;
+use core::net::IpAddr;
+use core::str::FromStr;
 
 /// Bytes of a host name, as in the domain name system.
-pub(crate) const NAME_BYTES_MAX: usize = 253;
+pub const HOST_NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
 /// A host, or all hosts below a name, at one port.
@@ -29,14 +30,19 @@ pub enum Host {
 }
 
 /// Why a text is not a [`HostPort`], as a whole sentence.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{text}` is no `host:port`: {why}; write `example.com:443`, `*.example.com:443`, `10.0.0.5:5432` or `[2001:db8::5]:443`"
-)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPortError {
     text: String,
     why: &'static str,
 }
+
+impl fmt::Display for HostPortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not a `host:port`: {}", self.text, self.why)
+    }
+}
+
+impl core::error::Error for HostPortError {}
 
 impl FromStr for HostPort {
     type Err = HostPortError;
@@ -65,23 +71,23 @@ fn parse_host(host: &str) -> Result<Host, &'static str> {
         return Ok(Host::Address(IpAddr::V4(address)));
     }
     let (below, rest) = host.strip_prefix("*.").map_or((false, host), |rest| (true, rest));
-    let name = name(rest).ok_or("that is neither a host's name nor an address")?;
+    let name = host_name(rest).ok_or("that is neither a host's name nor an address")?;
     Ok(if below { Host::Below(name) } else { Host::Name(name) })
 }
 
 /// The name as we compare it: lower case, no dot at its end. `None` when it cannot be a host's name.
-pub(crate) fn name(text: &str) -> Option<String> {
+pub fn host_name(text: &str) -> Option<String> {
     let text = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| {
         (1..=LABEL_BYTES_MAX).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
-    (text.len() <= NAME_BYTES_MAX && text.split('.').all(label)).then(|| text.to_ascii_lowercase())
+    (text.len() <= HOST_NAME_BYTES_MAX && text.split('.').all(label)).then(|| text.to_ascii_lowercase())
 }
 
 impl Host {
-    /// Whether `name`, in the form that [`name`] gives, is meant.
-    pub(crate) fn means(&self, name: &str) -> bool {
+    /// Whether `name`, in the form that [`host_name`] gives, is meant.
+    pub fn means(&self, name: &str) -> bool {
         match self {
             Host::Name(own) => own == name,
             Host::Below(suffix) => {
@@ -105,6 +111,8 @@ impl fmt::Display for HostPort {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use super::*;
 
     fn parsed(text: &str) -> String {
