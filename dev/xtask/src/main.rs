@@ -1,4 +1,4 @@
-//! `cargo run -p xtask -- tidy | generate | picture`: holds the repository to what its documents say.
+//! `cargo run -p xtask -- tidy | generate | picture | vm`: holds the repository to what its documents say.
 
 mod crates;
 mod docs;
@@ -7,6 +7,7 @@ mod picture;
 mod repository;
 mod rules;
 mod text;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -15,13 +16,15 @@ use repository::{Problem, Repository};
 const USAGE: &str = "usage: cargo run -p xtask -- COMMAND
   tidy       say what in the repository does not keep its rules
   generate   write docs/reference from the code
-  picture    make an SVG of the terminal's text on standard input";
+  picture    make an SVG of the terminal's text on standard input
+  vm [TEST]  run the sandbox's tests in a virtual machine with control groups version 2";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
     let done = match command.as_str() {
         "tidy" => Repository::open().map(|repository| tidy(&repository)),
         "generate" => Repository::open().and_then(|repository| generated::write(&repository)).map(|()| Vec::new()),
+        "vm" => Repository::open().and_then(|repository| machine(&repository)),
         "picture" => draw().map(|()| Vec::new()),
         _ => Err(USAGE.to_string()),
     };
@@ -36,6 +39,15 @@ fn main() -> ExitCode {
             eprintln!("{message}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// The tests in a virtual machine.
+fn machine(repository: &Repository) -> Result<Vec<Problem>, String> {
+    let tests: Vec<String> = std::env::args().skip(2).collect();
+    match vm::run(repository, &tests)? {
+        true => Ok(Vec::new()),
+        false => Err("tests failed in the virtual machine".into()),
     }
 }
 

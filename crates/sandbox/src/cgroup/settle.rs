@@ -38,6 +38,8 @@ pub fn base(mounted: &Mounted) -> Result<(Dir, Vec<Controller>), String> {
 /// Our own group and those above it, as far as we may write.
 fn candidates(mounted: &Mounted, own: PathBuf) -> Vec<Candidate> {
     let mut all = Vec::new();
+    // We moved there before.
+    let own = if own.file_name().is_some_and(|name| name == LEAF) { own.parent().unwrap_or(&own) } else { &own };
     for path in own.ancestors().take_while(|path| path.starts_with(&mounted.mount)) {
         let Ok(dir) = Dir::open(path.to_owned()) else { break };
         if !crate::probe::is_writable(path) || !crate::probe::is_writable(&path.join("cgroup.procs")) {
