@@ -8,10 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use agent::{Agent, Config, Executor, Project, Report};
-use model::{
-    AttemptNo, AttemptResult, AttemptSpec, CacheMode, CommandSpec, Fence, Network, NodeIx, Resources, RunId, RunNumber,
-    Shell, Work,
-};
+use model::{AttemptNo, AttemptResult, AttemptSpec, CommandSpec, Fence, NodeIx, Resources, RunId, RunNumber, Work};
 
 const ROUNDS: u32 = 100;
 
@@ -44,6 +41,8 @@ fn config(dir: &Path) -> Config {
         executor: Executor::Sandbox,
         caller_env: std::env::vars().filter(|(name, _)| ["PATH", "HOME"].contains(&name.as_str())).collect(),
         secrets: BTreeMap::new(),
+        quota: agent::machine_quota(),
+        images: image::Options::new(dir),
         keep_failed: true,
     }
 }
@@ -60,8 +59,15 @@ fn round(
     let root = dir.join("repo");
     let snapshot = Arc::new(cas::Snapshot::take(&root, &dir.join("index"))?);
     let folder = |name: &str| dir.join(name).join(run.as_str());
-    let project =
-        Project { root, key: "k".into(), snapshot, log_dir: folder("log"), artifact_dir: folder("artifacts") };
+    let project = Project {
+        root,
+        key: "k".into(),
+        snapshot,
+        lock: Arc::default(),
+        tenant: "t".into(),
+        log_dir: folder("log"),
+        artifact_dir: folder("artifacts"),
+    };
     agent.begin(&run, project);
     let (mut prepare, mut whole) = (Vec::new(), Vec::new());
     for number in 0..ROUNDS {
@@ -83,28 +89,8 @@ fn round(
 }
 
 fn spec(run: &RunId, number: u32, needs: Vec<NodeIx>, script: &str) -> AttemptSpec {
-    let command = CommandSpec {
-        script: script.replace("{}", &number.to_string()),
-        shell: Shell::Sh,
-        step: "step".into(),
-        shard: None,
-        env: Arc::default(),
-        run_env: Arc::default(),
-        pass_env: Vec::new(),
-        secrets: Vec::new(),
-        image: None,
-        inputs: None,
-        outputs: None,
-        network: Network::None,
-        caches: Vec::new(),
-        services: Vec::new(),
-        reports: BTreeMap::new(),
-        artifacts: Vec::new(),
-        cache: CacheMode::Auto,
-        fresh: false,
-        verify: false,
-        has_dependants: true,
-    };
+    let script = script.replace("{}", &number.to_string());
+    let command = CommandSpec { has_dependants: true, ..CommandSpec::new(&script) };
     AttemptSpec {
         run: run.clone(),
         number: RunNumber(1),

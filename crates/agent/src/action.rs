@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 
 use cas::reapi::{self, EnvironmentVariable, Platform, Property};
 use cas::{ChangeKind, Store, StoreError, Tree};
-use model::{CacheMode, CommandSpec, Digest, Network, Shell};
+use image::Resolved;
+use model::{CacheMode, CommandSpec, Digest, Network, ServiceSpec, Shell};
+
+use crate::images::Resolutions;
 
 /// Changes when the same description would have to mean another result: how the workspace is laid out, what is kept.
 const SALT: &str = "paceline-1";
@@ -62,6 +65,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) passed: &'a BTreeMap<String, String>,
     /// Versions of secrets by name.
     pub(crate) secrets: &'a BTreeMap<String, String>,
+    /// What the command and its services run on.
+    pub(crate) images: &'a Resolutions,
 }
 
 impl Action {
@@ -203,16 +208,26 @@ fn properties(spec: &CommandSpec, around: Surroundings<'_>) -> Vec<(&'static str
         Network::Full => "full".to_string(),
         Network::Hosts(hosts) => hosts.join(","),
     };
-    let root = match &spec.image {
-        Some(image) => ("image", image.clone()),
+    let root = match &around.images.step {
+        Some(image) => ("image", image.manifest.hex()),
         None => ("host", around.fingerprint.to_string()),
     };
-    vec![
+    let mut properties = vec![
         ("executor", around.executor.to_string()),
         ("shell", interpreter(&spec.shell).join(" ")),
         ("network", network),
         root,
-    ]
+    ];
+    for (service, image) in spec.services.iter().zip(&around.images.services) {
+        properties.push(("service", described(service, image.as_ref())));
+    }
+    properties
+}
+
+/// All that can change what a service does, quoted so that no two services look alike.
+fn described(service: &ServiceSpec, image: Option<&Resolved>) -> String {
+    let image = image.map(|image| image.manifest.hex());
+    format!("{:?} {image:?} {:?} {:?}", service.id, service.cmd, service.env)
 }
 
 #[cfg(test)]
@@ -220,23 +235,54 @@ mod tests {
     use super::*;
     use crate::testing::command;
 
-    fn digest(spec: &CommandSpec, secrets: &[(&str, &str)]) -> Digest {
+    fn digest_on(spec: &CommandSpec, secrets: &[(&str, &str)], images: &Resolutions) -> Digest {
         let secrets = secrets.iter().map(|(name, version)| (name.to_string(), version.to_string())).collect();
-        let around =
-            Surroundings { executor: "sandbox", fingerprint: "f", passed: &BTreeMap::new(), secrets: &secrets };
+        let passed = &BTreeMap::new();
+        let around = Surroundings { executor: "sandbox", fingerprint: "f", passed, secrets: &secrets, images };
         Action::compose(spec, &Tree::empty(), around).digest
+    }
+
+    fn digest(spec: &CommandSpec, secrets: &[(&str, &str)]) -> Digest {
+        digest_on(spec, secrets, &Resolutions::default())
+    }
+
+    fn image(content: &[u8]) -> Option<Resolved> {
+        Some(Resolved {
+            reference: image::Reference::parse("debian").expect("a name"),
+            sum: image::Sum::of(b"index"),
+            manifest: Store::digest_of(content),
+        })
+    }
+
+    #[test]
+    fn what_an_image_is_counts_and_not_its_name() {
+        let service = |cmd: &str| ServiceSpec {
+            id: "db".into(),
+            image: Some("postgres".into()),
+            cmd: Some(cmd.into()),
+            env: BTreeMap::new(),
+            ready: None,
+        };
+        let spec = CommandSpec { services: vec![service("run")], ..command("make") };
+        let on =
+            |step, beside| digest_on(&spec, &[], &Resolutions { step: image(step), services: vec![image(beside)] });
+        assert_eq!(on(b"1", b"2"), on(b"1", b"2"));
+        assert_ne!(on(b"1", b"2"), on(b"other", b"2"));
+        assert_ne!(on(b"1", b"2"), on(b"1", b"other"));
+        let other = CommandSpec { services: vec![service("other")], ..command("make") };
+        let images = || Resolutions { step: None, services: vec![image(b"2")] };
+        assert_ne!(digest_on(&spec, &[], &images()), digest_on(&other, &[], &images()));
     }
 
     #[test]
     fn everything_that_can_change_the_result_changes_the_key() {
         let plain = command("make");
-        let mut variants = vec![plain.clone(); 6];
+        let mut variants = vec![plain.clone(); 5];
         variants[0].script = "make all".into();
         variants[1].shell = Shell::Bash;
         variants[2].env = std::sync::Arc::new([("GOOS".into(), "linux".into())].into());
         variants[3].network = Network::Full;
         variants[4].outputs = Some(crate::testing::globs(&["bin/**"]));
-        variants[5].image = Some("debian".into());
         for variant in &variants {
             assert_ne!(digest(variant, &[]), digest(&plain, &[]), "{variant:?}");
         }

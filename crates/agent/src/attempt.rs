@@ -9,15 +9,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use cas::{ActionRecord, Tree};
-use model::{AttemptEnd, AttemptResult, AttemptSpec, CacheMode, Cause, CommandSpec, Usage, Work};
+use model::{AttemptEnd, AttemptResult, AttemptSpec, CacheMode, Cause, CommandSpec, Work};
 use sandbox::{Child, SpawnError};
 
 use crate::action::{Action, Surroundings, interpreter};
 use crate::cache_dirs::{self, CachePlace, CacheUse};
 use crate::config::Executor;
 use crate::fragment::read_file;
+use crate::ground::Ground;
 use crate::halt::{Halt, trouble};
-use crate::log::Log;
+use crate::images::Resolutions;
+use crate::log::{self, Log, Voice};
 use crate::mask::{MASKED_BYTES_MIN, Masker};
 use crate::plain;
 use crate::record::{Entry, Fresh};
@@ -26,6 +28,7 @@ use crate::report::Feed;
 use crate::room::Room;
 use crate::run::{Done, Inputs, Place, Run};
 use crate::settle::Ran;
+use crate::stage::{Scene, Stage};
 use crate::supervise::{Stopper, supervise};
 use crate::workspace::{self, Furniture};
 use crate::{Shared, hit};
@@ -49,15 +52,19 @@ pub(crate) struct Given {
     pub(crate) passed: BTreeMap<String, String>,
     pub(crate) secrets: BTreeMap<String, String>,
     pub(crate) versions: BTreeMap<String, String>,
-    pub(crate) masker: Masker,
+    pub(crate) masker: Arc<Masker>,
+    /// What it and its services run on.
+    pub(crate) images: Resolutions,
     notes: Vec<String>,
 }
 
 impl Given {
     /// # Errors
-    /// A secret is asked for that nobody gave.
-    pub(crate) fn to(command: &CommandSpec, agent: &Shared) -> Result<Given, Cause> {
+    /// A secret is asked for that nobody gave; an image is not to be had.
+    pub(crate) fn to(command: &CommandSpec, agent: &Shared, run: &Run) -> Result<Given, Cause> {
+        let images = Resolutions::of(command, &run.project.lock, agent)?;
         let mut given = Given::default();
+        given.images = images;
         for name in &command.pass_env {
             given.passed.extend(agent.config.caller_env.get(name).map(|value| (name.clone(), value.clone())));
         }
@@ -73,7 +80,7 @@ impl Given {
             given.versions.insert(name.clone(), agent.version_key.version(secret));
             given.secrets.insert(name.clone(), secret.reveal().to_string());
         }
-        given.masker = Masker::new(given.secrets.values().map(String::as_str));
+        given.masker = Arc::new(Masker::new(given.secrets.values().map(String::as_str)));
         Ok(given)
     }
 }
@@ -123,8 +130,7 @@ fn begin(
     match &spec.work {
         Work::ReadFile(path) => with_remakes(agent, run, stopper, || read_file(agent, run, spec, path)),
         Work::Command(command) => {
-            workspace::refuse(command)?;
-            let given = Given::to(command, agent)?;
+            let given = Given::to(command, agent, run)?;
             let at = Attempt { agent, run, spec, command, given: &given, feed, stopper, since };
             let mut result = with_remakes(agent, run, stopper, || at.go())?;
             result.notes.extend(given.notes.iter().cloned());
@@ -160,6 +166,7 @@ fn mask(result: &mut AttemptResult, masker: &Masker) {
         | Cause::Refused(why)
         | Cause::Broken(why)
         | Cause::Expression(why)
+        | Cause::Service(why)
         | Cause::Lost(why),
     ) = &mut result.end
     {
@@ -203,20 +210,52 @@ impl Attempt<'_> {
 
     fn execute(&self, inputs: &Inputs, action: &Action, expected: Option<ActionRecord>) -> Result<AttemptResult, Halt> {
         let bench = self.furnish(inputs)?;
+        let stage = self.stage(&bench)?;
         let (reader, writer) = pipe().map_err(|error| trouble(&format!("cannot make a pipe: {error}")))?;
-        let (mut child, caches) = self.spawn(&bench, writer)?;
+        let (mut child, caches) = self.spawn(&bench, &stage, writer)?;
         let prepare = self.since.elapsed();
-        let mut log = Log::create(&self.run.project.log_dir, self.spec, self.feed, &self.given.masker);
-        let (end, usage) = supervise(&mut child, reader, self.spec, self.stopper, self.feed, &mut log)
+        let voice = Some(Voice::of(self.spec, self.feed));
+        let mut log = Log::create(&log::path(&self.run.project.log_dir, self.spec), voice, self.given.masker.clone());
+        let mut watch = stage.hold.watch(bench.written(&caches));
+        let (end, usage) = supervise(&mut child, reader, self.spec, self.stopper, self.feed, &mut log, &mut watch)
             .map_err(|error| trouble(&format!("lost sight of the step's process: {error}")))?;
         drop(child);
-        let logged = log.finish();
-        let usage = Usage { cpu: usage.cpu, memory_peak: usage.memory_peak, ..Usage::default() };
-        let ran = Ran { bench, caches, prepare, usage, logged };
+        let (usage, counted) = stage.hold.usage(usage, &watch);
+        let end = stage.hold.name(end, &counted);
+        self.stopper.release();
+        let env = match end {
+            AttemptEnd::Succeeded => BTreeMap::new(),
+            _ => self.environment(&stage, &BTreeMap::new()),
+        };
+        let (traffic, notes) = stage.strike();
+        let ran = Ran { bench, caches, prepare, usage, traffic, env, notes, logged: log.finish() };
         match end {
             AttemptEnd::Succeeded => self.succeeded(inputs, action, expected, ran),
             end => Ok(self.failed(inputs, action, end, ran)),
         }
+    }
+
+    fn environment(&self, stage: &Stage, secrets: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let ground = stage.ground(self.agent);
+        workspace::environment(self.command, self.spec.attempt, ground, &self.given.passed, secrets)
+    }
+
+    fn stage(&self, bench: &Bench) -> Result<Stage, Halt> {
+        let stage = Stage::set(Scene {
+            agent: self.agent,
+            command: self.command,
+            resolved: &self.given.images,
+            resources: &self.spec.resources,
+            tenant: &self.run.project.tenant,
+            room: &bench.room,
+            lowers: &bench.lowers,
+            stopper: self.stopper,
+            masker: &self.given.masker,
+            voice: Some(&Voice::of(self.spec, self.feed)),
+            log_of: &|service| log::service_path(&self.run.project.log_dir, self.spec, service),
+        })?;
+        self.stopper.hold(stage.hold.group.clone());
+        Ok(stage)
     }
 
     /// Prepares the attempt's folder with all that the executor needs.
@@ -238,28 +277,27 @@ impl Attempt<'_> {
         Ok(Bench { room, lowers })
     }
 
-    fn spawn(&self, bench: &Bench, output: std::io::PipeWriter) -> Result<(Child, Vec<CacheUse>), Halt> {
+    fn spawn(&self, bench: &Bench, stage: &Stage, output: std::io::PipeWriter) -> Result<(Child, Vec<CacheUse>), Halt> {
         let errors = output.try_clone().map_err(|error| trouble(&format!("cannot copy a pipe: {error}")))?;
         let (stdout, stderr) = (OwnedFd::from(output), OwnedFd::from(errors));
-        let host = self.agent.host();
-        let given = self.given;
-        let mut env = workspace::environment(self.command, self.spec.attempt, host, &given.passed, &given.secrets);
+        let ground = stage.ground(self.agent);
+        let mut env = self.environment(stage, &self.given.secrets);
         let mut argv = interpreter(&self.command.shell);
         if self.agent.config.executor == Executor::Process {
+            let host = self.agent.host();
             let child = plain::spawn(&bench.room, host, argv, env, stdout, stderr).map_err(|error| refused(&error))?;
             return Ok((child, Vec::new()));
         }
         argv.push(format!("{}/script", workspace::DESK));
-        env.insert("HOME".into(), host.home.to_string_lossy().into_owned());
-        env.insert("PACE_WORKSPACE".into(), workspace::WORKSPACE.into());
-        env.insert("PACE_VALUES".into(), format!("{}/values", workspace::DESK));
-        let mounted = cache_dirs::mount_caches(&bench.room, self.lease_caches(&bench.room)?, host)?;
+        env.extend(stage.reach.env());
+        let mounted = cache_dirs::mount_caches(&bench.room, self.lease_caches(&bench.room, ground)?, ground)?;
         let furniture = Furniture {
             room: &bench.room,
             lowers: mounted.points.into_iter().chain(bench.lowers.iter().cloned()).collect(),
             caches: mounted.overlays,
-            host,
-            network: workspace::refuse(self.command)?,
+            ground,
+            reach: &stage.reach,
+            hold: &stage.hold,
             argv,
             env,
             name: &self.spec.name,
@@ -269,10 +307,10 @@ impl Attempt<'_> {
         Ok((spec.spawn().map_err(|error| refused(&error))?, mounted.used))
     }
 
-    fn lease_caches(&self, room: &Room) -> Result<Vec<(CachePlace, CacheUse)>, Halt> {
+    fn lease_caches(&self, room: &Room, ground: Ground<'_>) -> Result<Vec<(CachePlace, CacheUse)>, Halt> {
         let mut caches = Vec::new();
         for (number, cache) in self.command.caches.iter().enumerate() {
-            let place = cache_dirs::cache_place(cache, &self.agent.host().home)?;
+            let place = cache_dirs::cache_place(cache, ground)?;
             let lease = self.agent.named.open(&cache.key, &cache.fallback)?;
             let upper = room.path.join(format!("cache-{number}"));
             workspace::make_dirs(&upper)?;
@@ -289,6 +327,7 @@ pub(crate) fn compose(agent: &Shared, command: &CommandSpec, given: &Given, tree
         fingerprint: &agent.host().fingerprint,
         passed: &given.passed,
         secrets: &given.versions,
+        images: &given.images,
     };
     Action::compose(command, tree, around)
 }
@@ -298,6 +337,14 @@ pub(crate) fn compose(agent: &Shared, command: &CommandSpec, given: &Given, tree
 pub(crate) struct Bench {
     pub(crate) room: Room,
     pub(crate) lowers: Vec<PathBuf>,
+}
+
+impl Bench {
+    /// Where the attempt writes on disk.
+    fn written(&self, caches: &[CacheUse]) -> Vec<PathBuf> {
+        let own = [self.room.upper.clone(), self.room.home(), self.room.image_upper()];
+        own.into_iter().chain(caches.iter().map(|cache| cache.upper.clone())).collect()
+    }
 }
 
 fn refused(error: &SpawnError) -> Halt {

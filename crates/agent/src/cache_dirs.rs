@@ -6,8 +6,8 @@ use cas::Lease;
 use model::{CacheSpec, Cause};
 use sandbox::Overlay;
 
+use crate::ground::Ground;
 use crate::halt::Halt;
-use crate::host::Host;
 use crate::room::Room;
 use crate::workspace::{WORKSPACE, make_dirs, work_dir};
 
@@ -31,7 +31,8 @@ pub(crate) enum CachePlace {
 }
 
 /// Reads the `path` of a cache.
-pub(crate) fn cache_place(cache: &CacheSpec, home: &Path) -> Result<CachePlace, Cause> {
+pub(crate) fn cache_place(cache: &CacheSpec, ground: Ground<'_>) -> Result<CachePlace, Cause> {
+    let home = ground.home();
     let refuse = |why: &str| Cause::Refused(format!("the cache path `{}` {why}", cache.path));
     let path = match cache.path.strip_prefix("~/") {
         Some(rest) => home.join(rest),
@@ -54,7 +55,8 @@ pub(crate) fn cache_place(cache: &CacheSpec, home: &Path) -> Result<CachePlace, 
         CachePlace::Workspace(below) | CachePlace::Home(below) if below.as_os_str().is_empty() => {
             Err(refuse("is the whole workspace or home; name a folder in it"))
         }
-        CachePlace::Absolute(path) if !path.starts_with("/tmp") && !path.is_dir() => {
+        // In an image the place is made; the host is not ours to write to.
+        CachePlace::Absolute(path) if ground.has_private_home() && !path.starts_with("/tmp") && !path.is_dir() => {
             Err(refuse("does not exist on this host; use one below `~/`, `/tmp/` or the workspace"))
         }
         _ => Ok(place),
@@ -71,7 +73,11 @@ pub(crate) struct Caches {
 }
 
 /// Makes overlays of the caches, and mount points where these have to exist beforehand.
-pub(crate) fn mount_caches(room: &Room, caches: Vec<(CachePlace, CacheUse)>, host: &Host) -> Result<Caches, Halt> {
+pub(crate) fn mount_caches(
+    room: &Room,
+    caches: Vec<(CachePlace, CacheUse)>,
+    ground: Ground<'_>,
+) -> Result<Caches, Halt> {
     let mut mounted = Caches::default();
     for (number, (place, cache)) in caches.into_iter().enumerate() {
         let at = match place {
@@ -83,8 +89,10 @@ pub(crate) fn mount_caches(room: &Room, caches: Vec<(CachePlace, CacheUse)>, hos
                 Path::new(WORKSPACE).join(below)
             }
             CachePlace::Home(below) => {
-                make_dirs(&room.home().join(&below))?;
-                host.home.join(below)
+                if ground.has_private_home() {
+                    make_dirs(&room.home().join(&below))?;
+                }
+                ground.home().join(below)
             }
             CachePlace::Absolute(path) => path,
         };
@@ -104,10 +112,12 @@ pub(crate) fn mount_caches(room: &Room, caches: Vec<(CachePlace, CacheUse)>, hos
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Host;
 
     fn place(path: &str) -> Result<CachePlace, Cause> {
         let cache = CacheSpec { path: path.into(), key: "k".into(), fallback: Vec::new() };
-        cache_place(&cache, Path::new("/home/me"))
+        let host = Host { home: "/home/me".into(), ..Host::default() };
+        cache_place(&cache, Ground::Host(&host))
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub struct Config {
     pub caller_env: BTreeMap<String, String>,
     /// All secrets by name; a step gets those it asks for.
     pub secrets: BTreeMap<String, Secret>,
+    /// What all attempts of a tenant may use together, unless [`crate::Agent::set_quota`] says otherwise.
+    pub quota: sandbox::cgroup::Limits,
+    /// Where images come from.
+    pub images: image::Options,
     /// Keep the sandboxes of failed attempts for `pace shell`: those of the last [`crate::KEPT_RUNS_MAX`] runs.
     pub keep_failed: bool,
 }
@@ -83,6 +87,10 @@ pub struct Project {
     pub snapshot: Arc<cas::Snapshot>,
     /// Logs go to `<log_dir>/<node>-<attempt>.log`, lines `<unix milliseconds> <text>`. Made when absent.
     pub log_dir: PathBuf,
+    /// What the names of images mean: `paceline.lock`.
+    pub lock: Arc<image::Lock>,
+    /// Who pays: attempts of one tenant share a group with its own quota ([`Config::quota`]).
+    pub tenant: String,
     /// Artifacts go to `<artifact_dir>/<name>[-<version>]/…`. Made when the first one is kept.
     pub artifact_dir: PathBuf,
 }

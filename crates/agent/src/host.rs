@@ -12,7 +12,7 @@ use crate::{platform, room};
 const HOME_DEFAULT: &str = "/home/pace";
 
 /// The host.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Host {
     pub(crate) view: HostView,
     /// `PATH` and the toolchains' own variables.

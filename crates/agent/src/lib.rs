@@ -9,14 +9,19 @@ mod attempt;
 mod cache_dirs;
 mod config;
 mod fragment;
+mod ground;
+mod groups;
 mod halt;
 mod hit;
 mod host;
+mod images;
 mod keep;
+mod limits;
 mod log;
 mod mask;
 mod plain;
 mod platform;
+mod reach;
 mod record;
 mod regular;
 mod remake;
@@ -24,8 +29,10 @@ mod report;
 mod room;
 mod run;
 mod secret;
+mod service;
 mod settle;
 mod shell;
+mod stage;
 mod supervise;
 #[cfg(test)]
 mod testing;
@@ -42,10 +49,15 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use cas::{ActionStore, NamedCaches, Scratch, Store};
+use image::{ImageError, Images};
 use model::{
     AttemptEnd, AttemptResult, AttemptSpec, CacheMode, CachedFrom, Cause, CommandSpec, Fence, NodeIx, RunId, Work,
 };
 
+use sandbox::Ability;
+use sandbox::cgroup::{Abilities, GroupError, Limits, Tenant};
+
+use groups::OwnGroups;
 use host::Host;
 use record::Recorder;
 use report::Feed;
@@ -55,6 +67,7 @@ use supervise::Stopper;
 
 pub use action::{ActionParts, Difference, differences};
 pub use config::{AgentError, Config, Executor, Project, Secret};
+pub use groups::machine_quota;
 pub use report::{LogLine, Report};
 pub use shell::Shell;
 
@@ -98,6 +111,8 @@ struct Shared {
     feed: Feed,
     recorder: Recorder,
     host: OnceLock<Host>,
+    groups: OwnGroups,
+    images: OnceLock<Result<Images, ImageError>>,
     /// Numbers things in scratch whose names would meet otherwise.
     made: AtomicU64,
     runs: Mutex<HashMap<RunId, Arc<Run>>>,
@@ -136,6 +151,8 @@ impl Agent {
             store,
             actions,
             host: OnceLock::new(),
+            groups: OwnGroups::default(),
+            images: OnceLock::new(),
             made: AtomicU64::new(0),
             runs: Mutex::default(),
             stoppers: Mutex::default(),
@@ -191,6 +208,27 @@ impl Agent {
         if let Some(stopper) = lock(&self.shared.stoppers).get(&(run.clone(), node, fence)) {
             stopper.stop(force);
         }
+    }
+
+    /// Changes what an attempt may use while it runs. Nothing happens for one that ended, has not started its command or
+    /// has another fencing number.
+    ///
+    /// # Errors
+    /// The host cannot hold such a limit, or the kernel refuses it. A sentence.
+    pub fn set_limits(&self, run: &RunId, node: NodeIx, fence: Fence, limits: &Limits) -> Result<(), AgentError> {
+        let stopper = lock(&self.shared.stoppers).get(&(run.clone(), node, fence)).cloned();
+        match stopper.and_then(|stopper| stopper.group()) {
+            Some(group) => group.set_limits(limits).map_err(|error| AgentError::Attempt(error.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets what all attempts of a tenant may use together, those that run too.
+    ///
+    /// # Errors
+    /// As [`Agent::set_limits`].
+    pub fn set_quota(&self, tenant: &str, quota: Limits) -> Result<(), AgentError> {
+        self.shared.groups.set_quota(tenant, quota).map_err(|error| AgentError::Attempt(error.to_string()))
     }
 
     /// Ends a run: waits until its records are written, removes its scratch, keeps the sandboxes of failed attempts
@@ -270,6 +308,20 @@ impl Shared {
         self.host.get_or_init(|| Host::look(&self.config))
     }
 
+    /// Opened by the first attempt that stands on one.
+    fn images(&self) -> Result<&Images, Cause> {
+        let opened = self.images.get_or_init(|| Images::open(&self.config.cache_dir, self.config.images.clone()));
+        opened.as_ref().map_err(|error| Cause::Infrastructure(error.to_string()))
+    }
+
+    fn can(&self, which: fn(&Abilities) -> &Ability) -> Result<(), (String, String)> {
+        self.groups.can(which)
+    }
+
+    fn tenant(&self, name: &str) -> Option<Result<Arc<Tenant>, GroupError>> {
+        self.groups.tenant(name, &self.config.quota)
+    }
+
     fn run(&self, run: &RunId) -> Option<Arc<Run>> {
         lock(&self.runs).get(run).cloned()
     }
@@ -334,7 +386,7 @@ impl Shared {
         command: &CommandSpec,
     ) -> Result<(run::Inputs, action::Action), AgentError> {
         let inputs = run.inputs(spec).map_err(|cause| AgentError::Attempt(cause.to_string()))?;
-        let given = attempt::Given::to(command, self).map_err(|cause| AgentError::Attempt(cause.to_string()))?;
+        let given = attempt::Given::to(command, self, run).map_err(|cause| AgentError::Attempt(cause.to_string()))?;
         let action = attempt::compose(self, command, &given, &inputs.shown);
         Ok((inputs, action))
     }
@@ -347,7 +399,6 @@ impl Shared {
         if let Some(need) = spec.needs.iter().find(|need| run.done(**need).is_none()) {
             return Ok(Foresight::Open(*need));
         }
-        workspace::refuse(command).map_err(|cause| AgentError::Attempt(cause.to_string()))?;
         let (inputs, action) = self.compose(&run, spec, command)?;
         let why = match command.cache {
             CacheMode::Never => "`cache: never`",

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use model::limits::{LOG_BYTES_MAX, LOG_LINE_BYTES_MAX};
-use model::{AttemptSpec, Bytes, TAIL_LINES_MAX, Timestamp};
+use model::{AttemptNo, AttemptSpec, Bytes, NodeIx, RunId, TAIL_LINES_MAX, Timestamp};
 
 use crate::mask::{Masker, Stream};
 use crate::report::Feed;
@@ -29,12 +30,40 @@ pub(crate) fn path(log_dir: &Path, spec: &AttemptSpec) -> PathBuf {
     log_dir.join(format!("{}-{}.log", spec.node.0, spec.attempt))
 }
 
-/// One attempt's log while it is written.
+/// `<log_dir>/<node>-<attempt>.<service>.log`.
+pub(crate) fn service_path(log_dir: &Path, spec: &AttemptSpec, service: &str) -> PathBuf {
+    log_dir.join(format!("{}-{}.{service}.log", spec.node.0, spec.attempt))
+}
+
+/// As whom a log is heard while it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Voice {
+    feed: Feed,
+    run: RunId,
+    node: NodeIx,
+    attempt: AttemptNo,
+}
+
+impl Voice {
+    pub(crate) fn of(spec: &AttemptSpec, feed: &Feed) -> Voice {
+        Voice { feed: feed.clone(), run: spec.run.clone(), node: spec.node, attempt: spec.attempt }
+    }
+
+    /// A line that is heard and stands in no log.
+    pub(crate) fn say(&self, text: String) {
+        self.line(now(), text);
+    }
+
+    fn line(&self, at: Timestamp, text: String) {
+        self.feed.line(&self.run, self.node, self.attempt, at, text);
+    }
+}
+
+/// A log while it is written: an attempt's, or a service's that nobody hears.
 #[derive(Debug)]
-pub(crate) struct Log<'a> {
-    spec: &'a AttemptSpec,
-    feed: &'a Feed,
-    masker: &'a Masker,
+pub(crate) struct Log {
+    voice: Option<Voice>,
+    masker: Arc<Masker>,
     stream: Stream,
     masked: Vec<u8>,
     line: Vec<u8>,
@@ -44,6 +73,8 @@ pub(crate) struct Log<'a> {
     tail: VecDeque<String>,
     written: u64,
     dropped: u64,
+    /// All that came in, kept or not.
+    printed: u64,
     trouble: Option<String>,
 }
 
@@ -56,22 +87,20 @@ pub(crate) struct Logged {
     pub(crate) trouble: Option<String>,
 }
 
-impl<'a> Log<'a> {
+impl Log {
     /// Makes the file; where that fails the attempt goes on and the result says that the log is missing.
-    pub(crate) fn create(log_dir: &Path, spec: &'a AttemptSpec, feed: &'a Feed, masker: &'a Masker) -> Log<'a> {
-        let path = path(log_dir, spec);
-        let made = std::fs::create_dir_all(log_dir).and_then(|()| {
+    pub(crate) fn create(path: &Path, voice: Option<Voice>, masker: Arc<Masker>) -> Log {
+        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| {
             // A log of the same name may be a link into the store: it is replaced, never written into.
-            let _ = std::fs::remove_file(&path);
-            File::create_new(&path)
+            let _ = std::fs::remove_file(path);
+            File::create_new(path)
         });
         let (file, trouble) = match made {
             Ok(file) => (Some(BufWriter::with_capacity(LOG_LINE_BYTES_MAX, file)), None),
             Err(error) => (None, Some(format!("the log {} cannot be made: {error}", path.display()))),
         };
         Log {
-            spec,
-            feed,
+            voice,
             masker,
             stream: Stream::default(),
             masked: Vec::new(),
@@ -81,14 +110,21 @@ impl<'a> Log<'a> {
             tail: VecDeque::new(),
             written: 0,
             dropped: 0,
+            printed: 0,
             trouble,
         }
     }
 
+    /// Bytes that came in.
+    pub(crate) fn printed(&self) -> u64 {
+        self.printed
+    }
+
     /// Takes output in.
     pub(crate) fn output(&mut self, bytes: &[u8]) {
+        self.printed = self.printed.saturating_add(bytes.len() as u64);
         let mut masked = std::mem::take(&mut self.masked);
-        self.stream.push(self.masker, bytes, &mut masked);
+        self.stream.push(&self.masker, bytes, &mut masked);
         self.lines(&masked);
         masked.clear();
         self.masked = masked;
@@ -100,7 +136,7 @@ impl<'a> Log<'a> {
     /// Writes what is left and closes the file.
     pub(crate) fn finish(mut self) -> Logged {
         let mut masked = std::mem::take(&mut self.masked);
-        self.stream.finish(self.masker, &mut masked);
+        self.stream.finish(&self.masker, &mut masked);
         self.lines(&masked);
         if !self.line.is_empty() {
             self.end_line();
@@ -172,7 +208,9 @@ impl<'a> Log<'a> {
             self.give_up(&error);
         }
         push_tail(&mut self.tail, &text);
-        self.feed.line(&self.spec.run, self.spec.node, self.spec.attempt, at, text);
+        if let Some(voice) = &self.voice {
+            voice.line(at, text);
+        }
     }
 
     fn give_up(&mut self, error: &io::Error) {

@@ -34,16 +34,23 @@ impl Room {
             }
             return Ok(room);
         }
-        let room = Room::at(run.scratch.join(format!("room-{number}")), "upper");
-        for part in [&room.path, &room.upper, &room.work, &room.home(), &room.desk()] {
-            make(part)?;
-        }
-        Ok(room)
+        let path = run.scratch.join(format!("room-{number}"));
+        make(&path)?;
+        Room::fresh(path)
     }
 
     /// The room that lies at `path`, with its upper directory of that name.
     pub(crate) fn at(path: PathBuf, upper: &str) -> Room {
         Room { upper: path.join(upper), work: path.join("work"), path }
+    }
+
+    /// A new one at `path`, an empty folder.
+    pub(crate) fn fresh(path: PathBuf) -> Result<Room, Halt> {
+        let room = Room::at(path, "upper");
+        for part in [&room.upper, &room.work, &room.home(), &room.desk()] {
+            make(part)?;
+        }
+        Ok(room)
     }
 
     /// What stands at `$HOME`.
@@ -53,6 +60,10 @@ impl Room {
     /// What stands at [`crate::workspace::DESK`]: the script, and the file of values.
     pub(crate) fn desk(&self) -> PathBuf {
         self.path.join("desk")
+    }
+    /// What it writes beside workspace and home when it stands on an image.
+    pub(crate) fn image_upper(&self) -> PathBuf {
+        self.path.join("image")
     }
     pub(crate) fn script(&self) -> PathBuf {
         self.path.join("desk/script")
@@ -73,7 +84,7 @@ impl Room {
     /// directories on the way: nothing else may be there. A room in which anything is left is not used again, nor is
     /// an upper directory in which something was written; they go with the run.
     pub(crate) fn give_back(mut self, run: &Run, points: &BTreeSet<PathBuf>) {
-        let known: BTreeSet<&str> = ["home", "desk", "work", "upper"].into();
+        let known: BTreeSet<&str> = ["home", "desk", "work", "upper", "hosts", "resolv.conf"].into();
         let is_known = |name: &str| known.contains(name) || name.starts_with("upper-");
         if !holds_only(&self.path, is_known) || !self.desk_is_clean() || !is_bare(&self.home(), Path::new(""), points) {
             return;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cas::{ActionRecord, CommitEnd, Layer, Tree};
-use model::{AttemptEnd, AttemptResult, CacheMode, Cause, Usage};
+use model::{AttemptEnd, AttemptResult, CacheMode, Cause, Traffic, Usage};
 
 use crate::action::Action;
 use crate::attempt::{Attempt, Bench};
@@ -26,6 +26,11 @@ pub(crate) struct Ran {
     pub(crate) caches: Vec<CacheUse>,
     pub(crate) prepare: Duration,
     pub(crate) usage: Usage,
+    pub(crate) traffic: Option<Traffic>,
+    /// Its environment without secrets, when it failed: for its kept sandbox.
+    pub(crate) env: BTreeMap<String, String>,
+    /// What a person should know of what was around it.
+    pub(crate) notes: Vec<String>,
     pub(crate) logged: Logged,
 }
 
@@ -52,6 +57,7 @@ impl Attempt<'_> {
         };
         let mut notes = std::mem::take(&mut kept.notes);
         notes.extend(note);
+        notes.extend(ran.notes);
         notes.extend(self.commit_caches(ran.caches));
         let mut result = AttemptResult {
             prepare: ran.prepare,
@@ -63,6 +69,7 @@ impl Attempt<'_> {
             tail: ran.logged.tail,
             log_bytes: ran.logged.bytes,
             usage: ran.usage,
+            traffic: ran.traffic,
             notes,
             ..AttemptResult::ended(AttemptEnd::Succeeded)
         };
@@ -171,7 +178,7 @@ impl Attempt<'_> {
         let capture = |globs: Option<&model::GlobList>| self.capture(inputs, &ran, globs);
         let workspace = Workspace { inputs, root: &self.run.project.root, store: &self.agent.store, capture: &capture };
         let reports = workspace.reports_of_failure(self.command);
-        let mut notes: Vec<String> = ran.logged.trouble.iter().cloned().collect();
+        let mut notes: Vec<String> = ran.logged.trouble.iter().chain(&ran.notes).cloned().collect();
         if matches!(end, AttemptEnd::Failed(Cause::Exit(_) | Cause::Signal(_)))
             && let Ok(outcomes) = self.agent.actions.note_outcome(&action.digest, false)
         {
@@ -179,7 +186,7 @@ impl Attempt<'_> {
         }
         let keeps = self.agent.config.keep_failed && self.agent.config.executor == Executor::Sandbox;
         if keeps && matches!(end, AttemptEnd::Failed(_)) {
-            notes.extend(shell::keep_later(self, inputs, &ran.bench.room).err());
+            notes.extend(shell::keep_later(self, inputs, &ran.bench.room, ran.env).err());
         } else {
             ran.bench.room.give_back(self.run, &self.agent.host().home_points);
         }
@@ -190,6 +197,7 @@ impl Attempt<'_> {
             tail: ran.logged.tail,
             log_bytes: ran.logged.bytes,
             usage: ran.usage,
+            traffic: ran.traffic,
             notes,
             ..AttemptResult::ended(end)
         }

@@ -8,18 +8,25 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use cas::Layer;
-use model::{AttemptSpec, Digest, RunId, Work};
+use image::Lock;
+use model::{AttemptSpec, CommandSpec, Digest, Network, Resources, RunId, ServiceSpec, Work};
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, Given};
 use crate::config::{AgentError, Executor};
-use crate::halt::Halt;
+use crate::ground::Ground;
+use crate::halt::{Halt, trouble};
+use crate::images::Resolutions;
 use crate::regular::read_regular;
 use crate::room::Room;
 use crate::run::{Inputs, Run, lock};
+use crate::stage::{Scene, Stage};
+use crate::supervise::Stopper;
 use crate::workspace::{self, Furniture};
 use crate::{KEPT_RUNS_MAX, Shared, hit};
 
+/// Whose the shells of kept sandboxes are: the project may be unknown by now.
+const TENANT: &str = "shell";
 /// The description of a kept sandbox; layers and hidden paths are most of it.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
@@ -30,6 +37,8 @@ pub struct Shell {
     pub spec: sandbox::Spec,
     /// Things a person should know: where the script is, what is not as it was.
     pub notes: Vec<String>,
+    /// Its network and its services live as long as this.
+    _stage: Stage,
 }
 
 /// What makes the sandbox of a failed attempt again. Without values of secrets: these are given again.
@@ -44,15 +53,88 @@ struct KeptSandbox {
     hidden: Vec<PathBuf>,
     env: BTreeMap<String, String>,
     secrets: Vec<String>,
-    network: bool,
+    #[serde(default)]
+    network: KeptNetwork,
+    #[serde(default)]
+    image: Option<String>,
+    /// What the names of images meant then, as in `paceline.lock`.
+    #[serde(default)]
+    lock: String,
+    #[serde(default)]
+    services: Vec<KeptService>,
     caches: bool,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+enum KeptNetwork {
+    #[default]
+    None,
+    Full,
+    Hosts(Vec<String>),
+}
+
+/// A service, started again for the shell without waiting for it.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptService {
+    id: String,
+    image: Option<String>,
+    cmd: Option<String>,
+    env: BTreeMap<String, String>,
+}
+
+impl KeptSandbox {
+    /// The part of the step's command that makes what is around a sandbox.
+    fn surroundings(&self) -> CommandSpec {
+        let mut command = CommandSpec::new("");
+        command.image = self.image.clone();
+        command.network = match &self.network {
+            KeptNetwork::None => Network::None,
+            KeptNetwork::Full => Network::Full,
+            KeptNetwork::Hosts(hosts) => Network::Hosts(hosts.clone()),
+        };
+        let service = |kept: &KeptService| ServiceSpec {
+            id: kept.id.clone(),
+            image: kept.image.clone(),
+            cmd: kept.cmd.clone(),
+            env: kept.env.clone(),
+            ready: None,
+        };
+        command.services = self.services.iter().map(service).collect();
+        command
+    }
+}
+
+impl From<&ServiceSpec> for KeptService {
+    fn from(service: &ServiceSpec) -> KeptService {
+        KeptService {
+            id: service.id.clone(),
+            image: service.image.clone(),
+            cmd: service.cmd.clone(),
+            env: service.env.clone(),
+        }
+    }
+}
+
+impl From<&Network> for KeptNetwork {
+    fn from(network: &Network) -> KeptNetwork {
+        match network {
+            Network::None => KeptNetwork::None,
+            Network::Full => KeptNetwork::Full,
+            Network::Hosts(hosts) => KeptNetwork::Hosts(hosts.clone()),
+        }
+    }
 }
 
 /// Describes the sandbox of an attempt that failed, to be kept when the run ends.
 ///
 /// # Errors
 /// A sentence for the notes: it cannot be kept.
-pub(crate) fn keep_later(at: &Attempt<'_>, inputs: &Inputs, room: &Room) -> Result<(), String> {
+pub(crate) fn keep_later(
+    at: &Attempt<'_>,
+    inputs: &Inputs,
+    room: &Room,
+    env: BTreeMap<String, String>,
+) -> Result<(), String> {
     let layers = inputs.stack.iter().rev().filter_map(|done| done.manifest);
     let kept = KeptSandbox {
         step: at.spec.name.to_string(),
@@ -60,9 +142,12 @@ pub(crate) fn keep_later(at: &Attempt<'_>, inputs: &Inputs, room: &Room) -> Resu
         root: at.run.project.root.clone(),
         layers: layers.map(|manifest| (manifest.digest.hex(), manifest.digest.size)).collect(),
         hidden: workspace::hidden(at.run, &inputs.base),
-        env: workspace::environment(at.command, at.spec.attempt, at.agent.host(), &at.given.passed, &BTreeMap::new()),
+        env,
         secrets: at.command.secrets.clone(),
-        network: at.command.network == model::Network::Full,
+        network: (&at.command.network).into(),
+        image: at.command.image.clone(),
+        lock: at.given.images.lock().render(),
+        services: at.command.services.iter().map(Into::into).collect(),
         caches: !at.command.caches.is_empty(),
     };
     let text = serde_json::to_vec(&kept).map_err(|error| error.to_string());
@@ -120,6 +205,8 @@ pub(crate) fn open_kept(agent: &Shared, run: &RunId, step: &str) -> Result<Shell
 }
 
 fn reopen(agent: &Shared, room: &Room, kept: KeptSandbox) -> Result<Shell, Halt> {
+    let command = kept.surroundings();
+    let lock = Lock::parse(&kept.lock).map_err(|why| trouble(&format!("the kept sandbox is damaged: {why}")))?;
     // The mark of the volatile mount, with which the kernel would refuse it.
     let mark = room.work.join("work");
     sandbox::remove_tree(&mark).map_err(crate::halt::io("remove", &mark))?;
@@ -142,7 +229,9 @@ fn reopen(agent: &Shared, room: &Room, kept: KeptSandbox) -> Result<Shell, Halt>
     if kept.caches {
         notes.push("named caches are empty here".into());
     }
-    furnish(agent, room, lowers, env, kept.network, &kept.step, notes)
+    let resolved = Resolutions::of(&command, &lock, agent)?;
+    let opening = Opening { agent, command: &command, resolved: &resolved, room, name: &kept.step, tenant: TENANT };
+    opening.furnish(lowers, |_| env, notes)
 }
 
 fn restore(agent: &Shared, hash: &str, size: u64, dir: &Path) -> Result<(), Halt> {
@@ -167,49 +256,82 @@ pub(crate) fn open_new(agent: &Shared, run: &Arc<Run>, spec: &Arc<AttemptSpec>) 
         ));
     }
     let open = || {
-        let network = matches!(workspace::refuse(command)?, sandbox::Network::Host);
-        let given = Given::to(command, agent)?;
+        let given = Given::to(command, agent, run)?;
         let inputs = run.inputs(spec)?;
         let layers = workspace::layer_dirs(&inputs, |done| hit::directory(agent, run, done))?;
         let room = Room::take(run, agent.made.fetch_add(1, Ordering::Relaxed))?;
         room.lay_desk(&command.script)?;
         let mut lowers: Vec<PathBuf> = workspace::beside_inputs(&room, &inputs)?.into_iter().collect();
         lowers.extend(workspace::lowers(run, &inputs, layers)?);
-        let env = workspace::environment(command, spec.attempt, agent.host(), &given.passed, &given.secrets);
-        furnish(agent, &room, lowers, env, network, &spec.name, Vec::new())
+        let opening = Opening {
+            agent,
+            command,
+            resolved: &given.images,
+            room: &room,
+            name: &spec.name,
+            tenant: &run.project.tenant,
+        };
+        let env =
+            |ground: Ground<'_>| workspace::environment(command, spec.attempt, ground, &given.passed, &given.secrets);
+        opening.furnish(lowers, env, Vec::new())
     };
     open().map_err(|halt| sentence(&halt))
 }
 
-fn furnish(
-    agent: &Shared,
-    room: &Room,
-    lowers: Vec<PathBuf>,
-    mut env: BTreeMap<String, String>,
-    network: bool,
-    name: &str,
-    mut notes: Vec<String>,
-) -> Result<Shell, Halt> {
-    let host = agent.host();
-    env.insert("HOME".into(), host.home.to_string_lossy().into_owned());
-    env.insert("PACE_WORKSPACE".into(), workspace::WORKSPACE.into());
-    env.insert("PACE_VALUES".into(), format!("{}/values", workspace::DESK));
-    env.extend(agent.config.caller_env.get("TERM").map(|term| ("TERM".into(), term.clone())));
-    let bash = ["/bin/bash", "/usr/bin/bash"].iter().any(|path| Path::new(path).exists());
-    let furniture = Furniture {
-        room,
-        lowers,
-        caches: Vec::new(),
-        host,
-        network: if network { sandbox::Network::Host } else { sandbox::Network::Own },
-        argv: vec![if bash { "bash" } else { "sh" }.into(), "-i".into()],
-        env,
-        name,
-    };
-    let mut spec = furniture.spec()?;
-    spec.terminal = true;
-    notes.push(format!("the step's script is {}/script", workspace::DESK));
-    Ok(Shell { spec, notes })
+/// A shell that is being opened.
+struct Opening<'a> {
+    agent: &'a Shared,
+    command: &'a CommandSpec,
+    resolved: &'a Resolutions,
+    room: &'a Room,
+    name: &'a str,
+    tenant: &'a str,
+}
+
+impl Opening<'_> {
+    fn furnish(
+        self,
+        lowers: Vec<PathBuf>,
+        env: impl FnOnce(Ground<'_>) -> BTreeMap<String, String>,
+        mut notes: Vec<String>,
+    ) -> Result<Shell, Halt> {
+        let Opening { agent, command, resolved, room, name, tenant } = self;
+        let stopper = Stopper::new().map_err(|error| trouble(&format!("cannot open a shell: {error}")))?;
+        let stage = Stage::set(Scene {
+            agent,
+            command,
+            resolved,
+            // A person may look around longer and use more than the step.
+            resources: &Resources::default(),
+            tenant,
+            room,
+            lowers: &lowers,
+            stopper: &stopper,
+            masker: &Arc::default(),
+            voice: None,
+            log_of: &|service| room.path.join(format!("{service}.log")),
+        })?;
+        let ground = stage.ground(agent);
+        let mut env = env(ground);
+        env.extend(stage.reach.env());
+        env.extend(agent.config.caller_env.get("TERM").map(|term| ("TERM".into(), term.clone())));
+        let shell = if ground.has_program("bash") { "bash" } else { "sh" };
+        let furniture = Furniture {
+            room,
+            lowers,
+            caches: Vec::new(),
+            ground,
+            reach: &stage.reach,
+            hold: &stage.hold,
+            argv: vec![shell.into(), "-i".into()],
+            env,
+            name,
+        };
+        let mut spec = furniture.spec()?;
+        spec.terminal = true;
+        notes.push(format!("the step's script is {}/script", workspace::DESK));
+        Ok(Shell { spec, notes, _stage: stage })
+    }
 }
 
 pub(crate) fn sentence(halt: &Halt) -> AgentError {

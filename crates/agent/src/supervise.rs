@@ -4,15 +4,19 @@
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use model::limits::CANCEL_GRACE;
-use model::{AttemptEnd, AttemptSpec, Cause};
+use model::{AttemptEnd, AttemptSpec, Cause, LimitHit};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use sandbox::cgroup::Group;
 use sandbox::{Child, Exit, Usage};
 
+use crate::limits::LimitWatch;
 use crate::log::Log;
 use crate::report::Feed;
+use crate::run::lock;
 
 /// One read; what a pipe holds.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -31,12 +35,14 @@ pub(crate) struct Stopper {
     wanted: AtomicU8,
     /// Readable once a stop is wanted, so that the attempt's thread can wait for it and for output at once.
     event: OwnedFd,
+    /// The group of the attempt while it runs, so that its limits can be changed.
+    group: Mutex<Option<Arc<Group>>>,
 }
 
 impl Stopper {
     pub(crate) fn new() -> io::Result<Stopper> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Stopper { wanted: AtomicU8::new(RUNNING), event })
+        Ok(Stopper { wanted: AtomicU8::new(RUNNING), event, group: Mutex::default() })
     }
     pub(crate) fn stop(&self, force: bool) {
         self.wanted.fetch_max(if force { FORCE } else { STOP }, Ordering::SeqCst);
@@ -45,6 +51,16 @@ impl Stopper {
     }
     pub(crate) fn is_stopped(&self) -> bool {
         self.wanted.load(Ordering::SeqCst) != RUNNING
+    }
+    pub(crate) fn hold(&self, group: Option<Arc<Group>>) {
+        *lock(&self.group) = group;
+    }
+    /// Its group is about to go.
+    pub(crate) fn release(&self) {
+        self.hold(None);
+    }
+    pub(crate) fn group(&self) -> Option<Arc<Group>> {
+        lock(&self.group).clone()
     }
     fn is_forced(&self) -> bool {
         self.wanted.load(Ordering::SeqCst) == FORCE
@@ -61,6 +77,7 @@ enum Told {
     Cancelled,
     TimedOut,
     Idle,
+    Over(LimitHit),
 }
 
 /// Reads all output and waits for the end of the whole tree.
@@ -73,16 +90,20 @@ pub(crate) fn supervise(
     spec: &AttemptSpec,
     stopper: &Stopper,
     feed: &Feed,
-    log: &mut Log<'_>,
+    log: &mut Log,
+    limits: &mut LimitWatch,
 ) -> io::Result<(AttemptEnd, Usage)> {
     rustix::io::ioctl_fionbio(&output, true)?;
+    limits.follow(child.pid());
     let mut watch = Watch::new(spec);
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut open = true;
     let (exit, usage) = loop {
         let reading = open && feed.has_room();
         let nap = if open && !reading { READER_NAP } else { Duration::MAX };
-        let ready = wait(child, stopper, reading.then_some(&output), watch.patience(Instant::now()).min(nap))?;
+        let now = Instant::now();
+        let nap = nap.min(limits.due().saturating_duration_since(now));
+        let ready = wait(child, stopper, reading.then_some(&output), watch.patience(now).min(nap))?;
         if open && !reading {
             // Waiting for our reader is not the step's silence.
             watch.heard(Instant::now());
@@ -106,7 +127,11 @@ pub(crate) fn supervise(
         if ready.stop {
             stopper.seen();
         }
-        watch.enforce(child, stopper, Instant::now());
+        let now = Instant::now();
+        if let Some(limit) = limits.look(log.printed(), now) {
+            watch.over(limit);
+        }
+        watch.enforce(child, stopper, now);
     };
     drain(&mut output, &mut chunk, log)?;
     Ok((watch.verdict(exit, spec), usage))
@@ -116,7 +141,7 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-fn drain(output: &mut PipeReader, chunk: &mut [u8], log: &mut Log<'_>) -> io::Result<()> {
+fn drain(output: &mut PipeReader, chunk: &mut [u8], log: &mut Log) -> io::Result<()> {
     let mut drained = 0;
     while drained < DRAIN_BYTES_MAX {
         match output.read(chunk) {
@@ -181,6 +206,14 @@ impl Watch {
         self.heard = now;
     }
 
+    /// It went over a limit: it is not asked to end but killed, since every moment more is over it too.
+    fn over(&mut self, limit: LimitHit) {
+        if self.told.is_none() {
+            self.told = Some(Told::Over(limit));
+            self.kill_at = Some(self.heard);
+        }
+    }
+
     /// How long nothing needs to be done.
     fn patience(&self, now: Instant) -> Duration {
         if self.killed {
@@ -225,6 +258,7 @@ impl Watch {
         match (self.told, exit) {
             (Some(Told::Cancelled), _) => AttemptEnd::Cancelled,
             (Some(Told::TimedOut), _) => AttemptEnd::Failed(Cause::TimedOut(spec.timeout_total)),
+            (Some(Told::Over(limit)), _) => AttemptEnd::Failed(Cause::Limit(limit)),
             (Some(Told::Idle), _) => AttemptEnd::Failed(Cause::Idle(self.idle.unwrap_or_default())),
             (None, Exit::Code(0)) => AttemptEnd::Succeeded,
             (None, Exit::Code(code)) => AttemptEnd::Failed(Cause::Exit(code)),

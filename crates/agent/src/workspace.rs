@@ -13,12 +13,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cas::{LayerKind, Tree};
-use model::{AttemptNo, Cause, CommandSpec, Network};
+use model::{AttemptNo, CommandSpec};
 use rustix::fs::{CWD, FileType, Mode};
 use sandbox::{Bind, Overlay, Spec};
 
+use crate::ground::Ground;
 use crate::halt::{Halt, io};
-use crate::host::Host;
+use crate::limits::Hold;
+use crate::reach::Reach;
 use crate::room::Room;
 use crate::run::{Inputs, Run, lock};
 
@@ -123,8 +125,9 @@ pub(crate) struct Furniture<'a> {
     pub(crate) lowers: Vec<PathBuf>,
     /// Overlays of named caches.
     pub(crate) caches: Vec<Overlay>,
-    pub(crate) host: &'a Host,
-    pub(crate) network: sandbox::Network,
+    pub(crate) ground: Ground<'a>,
+    pub(crate) reach: &'a Reach,
+    pub(crate) hold: &'a Hold,
     pub(crate) argv: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) name: &'a str,
@@ -141,15 +144,28 @@ impl Furniture<'_> {
         }];
         overlays.extend(self.caches);
         let bind = |from: PathBuf, to: &Path| Bind { from, to: to.to_path_buf(), writable: true };
+        let mut binds = vec![bind(self.room.desk(), Path::new(DESK))];
+        if self.ground.has_private_home() {
+            binds.push(bind(self.room.home(), self.ground.home()));
+        }
+        binds.extend(self.reach.binds());
+        let mut env = self.env;
+        env.insert("HOME".into(), self.ground.home().to_string_lossy().into_owned());
+        env.insert("PACE_WORKSPACE".into(), WORKSPACE.into());
+        env.insert("PACE_VALUES".into(), format!("{DESK}/values"));
         let argv = self.argv.into_iter().map(OsString::from).collect();
         Ok(Spec {
-            env: self.env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            env: env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             cwd: WORKSPACE.into(),
             overlays,
-            binds: vec![bind(self.room.home(), &self.host.home), bind(self.room.desk(), Path::new(DESK))],
-            network: self.network,
+            binds,
+            network: self.reach.network(),
             hostname: host_name(self.name),
-            ..Spec::new(argv, sandbox::Root::Host(self.host.view.clone()))
+            identity: self.ground.identity(),
+            rlimits: self.hold.rlimits,
+            tmp: self.hold.tmp,
+            group: self.hold.group.clone(),
+            ..Spec::new(argv, self.ground.root(self.room)?)
         })
     }
 }
@@ -182,37 +198,17 @@ pub(crate) fn make_dirs(path: &Path) -> Result<(), Halt> {
 pub(crate) fn environment(
     spec: &CommandSpec,
     attempt: AttemptNo,
-    host: &Host,
+    ground: Ground<'_>,
     passed: &BTreeMap<String, String>,
     secrets: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let mut env = host.env.clone();
+    let mut env = ground.env();
     env.insert("TMPDIR".into(), "/tmp".into());
     env.extend(spec.unkeyed_env(attempt));
     env.extend(passed.clone());
     env.extend(spec.keyed_env());
     env.extend(secrets.clone());
     env
-}
-
-/// What a step may ask for and a later version has.
-pub(crate) fn refuse(spec: &CommandSpec) -> Result<sandbox::Network, Cause> {
-    let later = |what: &str, instead: &str| Err(Cause::Refused(format!("{what} come with a later version{instead}")));
-    if let Some(image) = &spec.image {
-        return later(&format!("images (`image: {image}`)"), "; leave `image` out to run on the host's file system");
-    }
-    if !spec.services.is_empty() {
-        let ids: Vec<&str> = spec.services.iter().map(|service| service.id.as_str()).collect();
-        return later(&format!("services ({})", ids.join(", ")), "; start what the step needs in its script");
-    }
-    match &spec.network {
-        Network::None => Ok(sandbox::Network::Own),
-        Network::Full => Ok(sandbox::Network::Host),
-        Network::Hosts(hosts) => later(
-            &format!("networks that are lists of hosts ({})", hosts.join(", ")),
-            "; use `network: full`, or `network: none`",
-        ),
-    }
 }
 
 /// Layers as directories, topmost first.
@@ -225,19 +221,4 @@ pub(crate) fn layer_dirs(
         dirs.extend(dir_of(done)?);
     }
     Ok(dirs)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_comes_later_is_refused_by_name() {
-        let mut spec = crate::testing::command("true");
-        spec.network = Network::Hosts(vec!["a:1".into()]);
-        let Err(Cause::Refused(why)) = refuse(&spec) else { panic!("taken") };
-        assert!(why.contains("a:1") && why.contains("network: full"), "{why}");
-        spec.image = Some("debian".into());
-        assert!(matches!(refuse(&spec), Err(Cause::Refused(why)) if why.contains("image: debian")));
-    }
 }

@@ -94,6 +94,32 @@ pub struct CommandSpec {
 }
 
 impl CommandSpec {
+    /// A script for `sh` with nothing beside it: no environment, no network, cached like any other.
+    pub fn new(script: &str) -> CommandSpec {
+        CommandSpec {
+            script: script.into(),
+            shell: Shell::Sh,
+            step: StepId::new("step"),
+            shard: None,
+            env: Arc::default(),
+            run_env: Arc::default(),
+            pass_env: Vec::new(),
+            secrets: Vec::new(),
+            image: None,
+            inputs: None,
+            outputs: None,
+            network: Network::None,
+            caches: Vec::new(),
+            services: Vec::new(),
+            reports: BTreeMap::new(),
+            artifacts: Vec::new(),
+            cache: CacheMode::Auto,
+            fresh: false,
+            verify: false,
+            has_dependants: false,
+        }
+    }
+
     /// The variables that it gets and that are part of its key, without `pass_env` and secrets: `env` and what tells the
     /// step who it is.
     pub fn keyed_env(&self) -> BTreeMap<String, String> {

@@ -28,6 +28,8 @@ pub struct Prepared {
     pub project: Project,
     /// Its pipeline, valid.
     pub pipeline: Pipeline,
+    /// What the names of images mean in it: `paceline.lock`.
+    pub lock: Arc<image::Lock>,
     /// The files that steps see.
     pub snapshot: Arc<Snapshot>,
     /// Why it runs.
@@ -59,10 +61,12 @@ impl Prepared {
         })?;
         let git = git_of(head.map_err(died)?);
         let event = event(&root, trigger)?;
+        let lock = image::Lock::read(&root.join(image::LOCK_FILE)).map(Arc::new).map_err(Failure::usage)?;
         Ok(Prepared {
             project,
             pipeline,
             snapshot: Arc::new(snapshot),
+            lock,
             trigger: Trigger { event, git },
             folders,
             history,
@@ -126,6 +130,8 @@ impl Prepared {
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
                 .collect(),
             secrets: secrets(plan, args)?,
+            quota: agent::machine_quota(),
+            images: image_options(&self.project.root),
             keep_failed: true,
         };
         let agent = Agent::start(config, reports).map_err(Failure::infrastructure)?;
@@ -136,6 +142,14 @@ impl Prepared {
     pub fn key(&self) -> String {
         format!("{}/{}", self.project.state_name(), self.project.file)
     }
+}
+
+/// Credentials where other tools keep them; registries without encryption from `PACE_INSECURE_REGISTRIES`, by commas.
+pub fn image_options(root: &Path) -> image::Options {
+    let insecure = std::env::var("PACE_INSECURE_REGISTRIES").unwrap_or_default();
+    let insecure = insecure.split(',').map(str::trim).filter(|host| !host.is_empty()).map(String::from).collect();
+    let credentials = image::Credentials::usual(|name| std::env::var_os(name));
+    image::Options { credentials, insecure, ..image::Options::new(root) }
 }
 
 /// The cache may not lie in the repository: steps see the repository through an overlay, and the kernel refuses one

@@ -35,6 +35,8 @@ pub fn rehearse(plan: Arc<Plan>, prepared: &Prepared, agent: &Agent) -> Result<R
             key: prepared.key(),
             snapshot: prepared.snapshot.clone(),
             log_dir: scratch.join("logs"),
+            lock: prepared.lock.clone(),
+            tenant: "local".into(),
             artifact_dir: scratch.join("artifacts"),
         },
     );

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use agent::{Agent, Config, Executor, Project, Report, Secret};
 use model::{
-    ArtifactSpec, AttemptEnd, AttemptNo, AttemptResult, AttemptSpec, CacheMode, CacheSpec, Cause, CommandSpec, Fence,
-    Glob, GlobList, Network, NodeIx, Resources, RunId, RunNumber, Shell, Work,
+    ArtifactSpec, AttemptEnd, AttemptNo, AttemptResult, AttemptSpec, CacheSpec, Cause, CommandSpec, Fence, Glob,
+    GlobList, NodeIx, Resources, RunId, RunNumber, Work,
 };
 use tempfile::TempDir;
 
@@ -83,6 +83,8 @@ impl World {
             executor: self.executor,
             caller_env: self.env.clone(),
             secrets: self.secrets.iter().map(|(name, value)| (name.clone(), Secret::new(value.clone()))).collect(),
+            quota: Default::default(),
+            images: image::Options::new(&self.path("repo")),
             keep_failed: true,
         }
     }
@@ -115,6 +117,8 @@ impl World {
             root,
             key: "test".into(),
             snapshot: Arc::new(snapshot),
+            lock: Arc::new(image::Lock::empty()),
+            tenant: "test".into(),
             log_dir: self.logs(),
             artifact_dir: self.artifacts(),
         };
@@ -196,28 +200,7 @@ impl Drop for World {
 }
 
 fn empty() -> CommandSpec {
-    CommandSpec {
-        script: String::new(),
-        shell: Shell::Sh,
-        step: "step".into(),
-        shard: None,
-        env: Arc::default(),
-        run_env: Arc::default(),
-        pass_env: Vec::new(),
-        secrets: Vec::new(),
-        image: None,
-        inputs: None,
-        outputs: None,
-        network: Network::None,
-        caches: Vec::new(),
-        services: Vec::new(),
-        reports: BTreeMap::new(),
-        artifacts: Vec::new(),
-        cache: CacheMode::Auto,
-        fresh: false,
-        verify: false,
-        has_dependants: true,
-    }
+    CommandSpec { has_dependants: true, ..CommandSpec::new("") }
 }
 
 pub fn globs(patterns: &[&str]) -> GlobList {

@@ -95,6 +95,8 @@ fn execute(
             key: prepared.key(),
             snapshot: prepared.snapshot.clone(),
             log_dir: live.log_folder(),
+            lock: prepared.lock.clone(),
+            tenant: "local".into(),
             artifact_dir: artifacts.clone(),
         },
     );
