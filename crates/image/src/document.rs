@@ -70,6 +70,19 @@ pub(crate) struct WireManifest {
     pub layers: Vec<WireDescriptor>,
 }
 
+/// The type that a manifest or an index is sent with: the one it names, when it is one of the four.
+pub(crate) fn media_type(bytes: &[u8], document: &Document) -> &'static str {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Probe {
+        #[serde(default)]
+        media_type: String,
+    }
+    let named = serde_json::from_slice::<Probe>(bytes).map(|probe| probe.media_type).unwrap_or_default();
+    let fallback = if matches!(document, Document::Index(_)) { OCI_INDEX } else { OCI_MANIFEST };
+    ACCEPTED.into_iter().find(|known| *known == named).unwrap_or(fallback)
+}
+
 /// Which of the two a document is.
 pub(crate) enum Document {
     Index(WireIndex),

@@ -7,17 +7,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use cas::Store;
-use model::Digest;
+use cas::{Pin, Scratch, Store};
+use model::{Digest, RunId};
 
+use crate::build::{self, Base};
+use crate::bundle::{Carried, tag_of};
 use crate::document::{self, CONFIG_BYTES_MAX, Document, MANIFEST_BYTES_MAX, printable};
 use crate::error::{io_error, malformed};
 use crate::layers::{Held, Layers};
 use crate::local::Local;
 use crate::registry::{Registry, Stop};
+use crate::through::Through;
 use crate::{
-    Bounds, Credentials, ImageConfig, ImageError, Keep, Kept, Lock, Manifest, Name, Owners, Platform, Reference, Sum,
-    Usage,
+    Bounds, Bundle, Credentials, ImageConfig, ImageError, Keep, Kept, Lock, Manifest, Name, Owners, Platform, Recipe,
+    Reference, Sum, Usage,
 };
 
 /// Layers that are fetched and unpacked at once: more only fight for the disk.
@@ -110,6 +113,7 @@ pub struct Image {
 /// All images of a cache folder.
 #[derive(Debug)]
 pub struct Images {
+    cache: PathBuf,
     options: Options,
     registry: Registry,
     store: Store,
@@ -123,6 +127,7 @@ impl Images {
     /// The folder cannot be made or is not writable.
     pub fn open(cache: &Path, options: Options) -> Result<Images, ImageError> {
         Ok(Images {
+            cache: cache.to_path_buf(),
             registry: Registry::new(options.credentials.clone(), options.insecure.clone()),
             store: Store::open(cache)?,
             layers: Layers::open(cache, options.owners)?,
@@ -136,36 +141,7 @@ impl Images {
     /// # Errors
     /// There is no such image, none for this machine, or the lock says otherwise than the name.
     pub fn resolve(&self, reference: &Reference, lock: &Lock, watch: &dyn Watch) -> Result<Resolved, ImageError> {
-        let stop = &|| watch.is_stopped();
-        let source = self.source(reference)?;
-        let locked = lock.sum(reference);
-        let named = reference.name().and_then(|name| name.sum);
-        if let (Some(named), Some(locked)) = (named, locked)
-            && named != locked
-        {
-            let why = format!("{reference} is locked to {locked}; run `pace image lock` to lock it again");
-            return Err(ImageError::Lock { file: crate::LOCK_FILE.into(), why });
-        }
-        let (sum, bytes) = match (named.or(locked), &source) {
-            (Some(sum), Source::Registry(_)) => (sum, self.document(&source, &sum, stop)?),
-            (_, Source::Registry(name)) => {
-                let fetched = self.registry.manifest(name, &name.version(), stop)?;
-                self.keep_document(&fetched.sum, &fetched.bytes)?;
-                (fetched.sum, fetched.bytes)
-            }
-            (locked, Source::Local(local)) => {
-                let sum = local.sum();
-                if let Some(locked) = locked.filter(|locked| *locked != sum) {
-                    let why = format!(
-                        "{reference} is locked to {locked} but is {sum} now; run `pace image lock` if it may be"
-                    );
-                    return Err(ImageError::Lock { file: crate::LOCK_FILE.into(), why });
-                }
-                (sum, self.document(&source, &sum, stop)?)
-            }
-        };
-        let manifest = self.for_platform(&source, reference, sum, bytes, stop)?;
-        Ok(Resolved { reference: reference.clone(), sum, manifest })
+        self.resolve_for(reference, &self.options.platform, lock, &|| watch.is_stopped())
     }
 
     /// What a name stands for now, whatever is locked: for `lock`.
@@ -184,11 +160,7 @@ impl Images {
     pub fn fetch(&self, resolved: &Resolved, watch: &dyn Watch) -> Result<Image, ImageError> {
         let stop = &|| watch.is_stopped();
         let source = self.source(&resolved.reference)?;
-        let what = resolved.reference.to_string();
-        let manifest = match document::read(&self.document(&source, &resolved.manifest.into(), stop)?, &what)? {
-            Document::Manifest(manifest) => manifest,
-            Document::Index(_) => return Err(malformed(what, "it is an index where an image was")),
-        };
+        let manifest = self.manifest(&source, resolved, stop)?;
         let config = self.config(&source, &manifest, stop)?;
         let (config, diff_ids) = document::read_config(&config, manifest.layers.len())?;
         let held = self.layers(&source, &manifest, &diff_ids, watch)?;
@@ -203,13 +175,8 @@ impl Images {
     pub fn config_of(&self, resolved: &Resolved, watch: &dyn Watch) -> Result<ImageConfig, ImageError> {
         let stop = &|| watch.is_stopped();
         let source = self.source(&resolved.reference)?;
-        let what = resolved.reference.to_string();
-        match document::read(&self.document(&source, &resolved.manifest.into(), stop)?, &what)? {
-            Document::Manifest(manifest) => {
-                Ok(document::read_config(&self.config(&source, &manifest, stop)?, manifest.layers.len())?.0)
-            }
-            Document::Index(_) => Err(malformed(what, "it is an index where an image was")),
-        }
+        let manifest = self.manifest(&source, resolved, stop)?;
+        Ok(document::read_config(&self.config(&source, &manifest, stop)?, manifest.layers.len())?.0)
     }
 
     /// What images take on the disk.
@@ -225,6 +192,146 @@ impl Images {
         self.layers.gc(keep, now, dry_run)
     }
 
+    /// An image with all that belongs to it, on its way to another place; of an index, the images of all machines.
+    /// Nothing is unpacked.
+    ///
+    /// # Errors
+    /// As for [`Images::fetch`].
+    pub fn gather(&self, reference: &Reference, lock: &Lock, watch: &dyn Watch) -> Result<Bundle, ImageError> {
+        let stop = &|| watch.is_stopped();
+        let source = self.source(reference)?;
+        let (sum, bytes) = self.whole(&source, reference, lock, stop)?;
+        let mut bundle = Bundle { documents: Vec::new(), blobs: Vec::new(), from: reference.name().cloned() };
+        self.gather_document(&source, &sum, bytes, INDEX_DEPTH_MAX, &mut bundle, watch)?;
+        Ok(bundle)
+    }
+
+    fn gather_document(
+        &self,
+        source: &Source,
+        sum: &Sum,
+        bytes: Vec<u8>,
+        depth_left: usize,
+        bundle: &mut Bundle,
+        watch: &dyn Watch,
+    ) -> Result<(), ImageError> {
+        let stop: Stop<'_> = &|| watch.is_stopped();
+        let what = sum.to_string();
+        let document = document::read(&bytes, &what)?;
+        let media_type = document::media_type(&bytes, &document);
+        match document {
+            Document::Index(index) => {
+                let depth_left = depth_left.checked_sub(1);
+                let depth_left = depth_left.ok_or_else(|| malformed(&what, "it lists indexes that list indexes"))?;
+                for entry in &index.manifests {
+                    let sum = Sum::from(entry.digest(&what)?);
+                    let bytes = self.document(source, &sum, stop)?;
+                    self.gather_document(source, &sum, bytes, depth_left, bundle, watch)?;
+                }
+            }
+            Document::Manifest(manifest) => {
+                self.store.put(&self.config(source, &manifest, stop)?)?;
+                for layer in &manifest.layers {
+                    self.make_present(source, layer, stop, watch)?;
+                }
+                for blob in [&manifest.config].into_iter().chain(&manifest.layers) {
+                    if !bundle.blobs.contains(blob) {
+                        bundle.blobs.push(*blob);
+                    }
+                }
+            }
+        }
+        bundle.documents.push(Carried { media_type, bytes });
+        Ok(())
+    }
+
+    /// Builds an image; an index of several when the recipe names several machines.
+    ///
+    /// # Errors
+    /// The base cannot be had, a file cannot be read, or the file system refuses.
+    pub fn build(&self, recipe: &Recipe, lock: &Lock, watch: &dyn Watch) -> Result<Bundle, ImageError> {
+        let scratch = Scratch::open(&self.cache)?;
+        let platforms = match recipe.platforms.as_slice() {
+            [] => std::slice::from_ref(&self.options.platform),
+            platforms => platforms,
+        };
+        let mut images = Vec::new();
+        for platform in platforms {
+            let (base, _image) = self.base(recipe, platform, lock, watch)?;
+            let made = build::image(recipe, platform, &base, &self.options.root, scratch.path(), &self.store)?;
+            images.push((platform.clone(), made));
+        }
+        let mut documents: Vec<Carried> = images.iter().map(|(_, made)| made.manifest.clone()).collect();
+        if recipe.platforms.len() > 1 {
+            documents.push(build::index(&images, &self.store)?);
+        }
+        let mut blobs: Vec<Digest> = Vec::new();
+        for blob in images.iter().flat_map(|(_, made)| [&made.config].into_iter().chain(&made.layers)) {
+            if !blobs.contains(blob) {
+                blobs.push(*blob);
+            }
+        }
+        Ok(Bundle { documents, blobs, from: recipe.base.as_ref().and_then(|base| base.name().cloned()) })
+    }
+
+    /// What a recipe builds on; the image stays unpacked as long as it is looked through.
+    fn base(
+        &self,
+        recipe: &Recipe,
+        platform: &Platform,
+        lock: &Lock,
+        watch: &dyn Watch,
+    ) -> Result<(Base, Option<Image>), ImageError> {
+        let stop = &|| watch.is_stopped();
+        let owners = self.options.owners;
+        let Some(reference) = &recipe.base else {
+            return Ok((Base { config: Vec::new(), layers: Vec::new(), through: None, owners }, None));
+        };
+        let resolved = self.resolve_for(reference, platform, lock, stop)?;
+        let image = self.fetch(&resolved, watch)?;
+        let source = self.source(reference)?;
+        let manifest = self.manifest(&source, &resolved, stop)?;
+        for layer in &manifest.layers {
+            // Unpacked it is; packed it may be gone.
+            self.make_present(&source, layer, stop, watch)?;
+        }
+        let config = self.config(&source, &manifest, stop)?;
+        let through = Through::new(&image.layers)
+            .map_err(io_error("look through the layers of", Path::new(&reference.to_string())))?;
+        Ok((Base { config, layers: manifest.layers, through: Some(through), owners }, Some(image)))
+    }
+
+    /// Sends an image to a registry, under a tag or its own digest; what is there already does not travel.
+    ///
+    /// # Errors
+    /// The registry refuses.
+    pub fn push(&self, bundle: &Bundle, name: &Name, watch: &dyn Watch) -> Result<(), ImageError> {
+        if let Some(sum) = name.sum.filter(|sum| *sum != Sum::from(bundle.digest())) {
+            let found = bundle.digest();
+            return Err(mismatch("the image that shall be pushed", &sum, Some(found.into())));
+        }
+        bundle.push(&self.registry, &self.store, name, watch)
+    }
+
+    /// Writes an image to where a reference names a layout or an archive.
+    ///
+    /// # Errors
+    /// The reference names something else, or the file system refuses.
+    pub fn write(&self, bundle: &Bundle, to: &Reference) -> Result<(), ImageError> {
+        match to {
+            Reference::Layout(place) => {
+                bundle.write_layout(&self.store, &self.options.root.join(&place.path), tag_of(place))
+            }
+            Reference::Archive(place) => {
+                bundle.write_archive(&self.store, &self.options.root.join(&place.path), tag_of(place))
+            }
+            Reference::Registry(_) | Reference::DockerArchive(_) => Err(ImageError::Reference {
+                text: to.to_string(),
+                why: "an image is written as `oci:FOLDER[:TAG]` or `oci-archive:FILE[:TAG]`",
+            }),
+        }
+    }
+
     fn source(&self, reference: &Reference) -> Result<Source, ImageError> {
         Ok(match reference {
             Reference::Registry(name) => Source::Registry(name.clone()),
@@ -232,11 +339,61 @@ impl Images {
         })
     }
 
-    /// Follows indexes to the image for this machine.
+    fn resolve_for(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        lock: &Lock,
+        stop: Stop<'_>,
+    ) -> Result<Resolved, ImageError> {
+        let source = self.source(reference)?;
+        let (sum, bytes) = self.whole(&source, reference, lock, stop)?;
+        let manifest = self.for_platform(&source, reference, platform, sum, bytes, stop)?;
+        Ok(Resolved { reference: reference.clone(), sum, manifest })
+    }
+
+    /// What a name stands for: an index or an image.
+    fn whole(
+        &self,
+        source: &Source,
+        reference: &Reference,
+        lock: &Lock,
+        stop: Stop<'_>,
+    ) -> Result<(Sum, Vec<u8>), ImageError> {
+        let locked = lock.sum(reference);
+        let named = reference.name().and_then(|name| name.sum);
+        if let (Some(named), Some(locked)) = (named, locked)
+            && named != locked
+        {
+            let why = format!("{reference} is locked to {locked}; run `pace image lock` to lock it again");
+            return Err(ImageError::Lock { file: crate::LOCK_FILE.into(), why });
+        }
+        Ok(match (named.or(locked), source) {
+            (Some(sum), Source::Registry(_)) => (sum, self.document(source, &sum, stop)?),
+            (_, Source::Registry(name)) => {
+                let fetched = self.registry.manifest(name, &name.version(), stop)?;
+                self.keep_document(&fetched.sum, &fetched.bytes)?;
+                (fetched.sum, fetched.bytes)
+            }
+            (locked, Source::Local(local)) => {
+                let sum = local.sum();
+                if let Some(locked) = locked.filter(|locked| *locked != sum) {
+                    let why = format!(
+                        "{reference} is locked to {locked} but is {sum} now; run `pace image lock` if it may be"
+                    );
+                    return Err(ImageError::Lock { file: crate::LOCK_FILE.into(), why });
+                }
+                (sum, self.document(source, &sum, stop)?)
+            }
+        })
+    }
+
+    /// Follows indexes to the image for a machine.
     fn for_platform(
         &self,
         source: &Source,
         reference: &Reference,
+        platform: &Platform,
         mut sum: Sum,
         mut bytes: Vec<u8>,
         stop: Stop<'_>,
@@ -245,12 +402,20 @@ impl Images {
         for _ in 0..INDEX_DEPTH_MAX {
             let chosen = match document::read(&bytes, &what)? {
                 Document::Manifest(_) => return Ok(sum.sized(bytes.len() as u64)),
-                Document::Index(index) => document::choose(&index, &self.options.platform, &what)?.digest(&what)?,
+                Document::Index(index) => document::choose(&index, platform, &what)?.digest(&what)?,
             };
             sum = chosen.into();
             bytes = self.document(source, &sum, stop)?;
         }
         Err(malformed(what, "its index lists indexes that list indexes"))
+    }
+
+    fn manifest(&self, source: &Source, resolved: &Resolved, stop: Stop<'_>) -> Result<Manifest, ImageError> {
+        let what = resolved.reference.to_string();
+        match document::read(&self.document(source, &resolved.manifest.into(), stop)?, &what)? {
+            Document::Manifest(manifest) => Ok(manifest),
+            Document::Index(_) => Err(malformed(what, "it is an index where an image was")),
+        }
     }
 
     /// A manifest or an index, kept from last time or fetched.
@@ -335,6 +500,8 @@ impl Images {
         watch: &dyn Watch,
     ) -> Result<(), ImageError> {
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        // What is fetched must not be collected before it is unpacked.
+        let _pin = Pin::hold(&self.cache, &RunId::from("image"))?;
         let stop: Stop<'_> = &|| failed.load(Ordering::Relaxed) || watch.is_stopped();
         let work = || {
             while let Some(at) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {

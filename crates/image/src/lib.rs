@@ -4,6 +4,8 @@
 //! layer holds can end anywhere but below the layer's own folder.
 #![forbid(unsafe_code)]
 
+mod build;
+mod bundle;
 mod config;
 mod credentials;
 mod decode;
@@ -22,6 +24,8 @@ mod through;
 mod unpack;
 mod user;
 
+pub use build::{Add, Recipe};
+pub use bundle::Bundle;
 pub use config::ImageConfig;
 pub use credentials::Credentials;
 pub use document::{LAYERS_MAX, MANIFEST_BYTES_MAX, Manifest};

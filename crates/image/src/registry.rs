@@ -3,6 +3,7 @@
 mod challenge;
 mod download;
 mod http;
+mod upload;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
@@ -63,15 +64,6 @@ impl Registry {
             }),
             _ => Ok(Fetched { bytes, sum }),
         }
-    }
-
-    /// What a tag stands for now, without fetching it; `None` when the registry does not say.
-    pub fn sum_of(&self, name: &Name, version: &str, stop: Stop<'_>) -> Result<Option<Sum>, ImageError> {
-        let act = format!("look up {}/{} {version}", name.registry, name.repository);
-        let accept = ACCEPTED.join(", ");
-        let ask = Ask::new("HEAD", self.address(name, &format!("manifests/{version}"))).header("accept", &accept);
-        let answer = self.http.persist(&act, stop, || self.ask(name, Want::Pull, &ask, &act)?.expect(&[200], &act))?;
-        Ok(answer.header("docker-content-digest").and_then(Sum::parse))
     }
 
     fn address(&self, name: &Name, path: &str) -> String {

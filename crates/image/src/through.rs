@@ -26,8 +26,8 @@ type Merged = Vec<OwnedFd>;
 /// What stands at a path.
 pub(crate) enum Found {
     File(File),
-    Dir,
-    /// The rest of the path that does not exist, below the place, link-free, that does.
+    /// A directory, as its topmost layer has it.
+    Dir(fs::Stat),
     Nothing,
 }
 
@@ -46,7 +46,7 @@ impl Through {
         Ok(Through { root: layers.iter().map(open).collect::<Result<_, _>>()? })
     }
 
-    /// What stands at an absolute path, and that path without links.
+    /// What stands at an absolute path, and that path without the links on the way, as far as it exists.
     pub fn look(&self, path: &str) -> std::io::Result<(Found, String)> {
         let mut way: Vec<(Vec<u8>, Merged)> = Vec::new();
         let mut rest: VecDeque<Vec<u8>> = parts(path.as_bytes()).collect();
@@ -80,8 +80,11 @@ impl Through {
                 }
             }
         }
+        let here = way.last().map_or(&self.root, |(_, dir)| dir);
+        let Some(top) = here.first() else { return Ok((Found::Nothing, "/".into())) };
+        let stat = fs::statat(top, ".", fs::AtFlags::empty())?;
         let last = way.pop().map(|(part, _)| part).unwrap_or_default();
-        Ok((Found::Dir, shown(&way, &last, &rest)))
+        Ok((Found::Dir(stat), shown(&way, &last, &rest)))
     }
 
     /// At most `bytes_max` of a regular file; `None` if there is none.

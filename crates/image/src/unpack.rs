@@ -145,7 +145,7 @@ impl<'a> Unpacking<'a> {
         Unpacking {
             root,
             open: Vec::new(),
-            dirs: BTreeMap::new(),
+            dirs: BTreeMap::from([(Vec::new(), Meta::implied())]),
             owners,
             bounds,
             unpacked: Unpacked::default(),
@@ -194,10 +194,8 @@ impl<'a> Unpacking<'a> {
         for depth in shared..parents.len() {
             let name = parents[depth];
             let dir = match open_dir(self.here(), name) {
-                Err(Errno::NOENT) => self.make_dir(name).and_then(|()| open_dir(self.here(), name)),
-                Err(Errno::NOTDIR | Errno::LOOP) if self.is_whiteout(name) => {
-                    self.make_dir(name).and_then(|()| open_dir(self.here(), name))
-                }
+                Err(Errno::NOENT) => self.make_implied(&parents[..=depth]),
+                Err(Errno::NOTDIR | Errno::LOOP) if self.is_whiteout(name) => self.make_implied(&parents[..=depth]),
                 opened => opened,
             };
             let dir = dir.map_err(|errno| match errno {
@@ -209,6 +207,14 @@ impl<'a> Unpacking<'a> {
             self.open.push(Open { name: name.to_vec(), dir });
         }
         Ok(())
+    }
+
+    /// A directory that the layer uses without describing it. Always the same one: what is built on it shall be, too.
+    fn make_implied(&mut self, path: &[&[u8]]) -> Result<OwnedFd, Errno> {
+        let name = path[path.len() - 1];
+        self.make_dir(name)?;
+        self.dirs.insert(path.iter().map(|part| part.to_vec()).collect(), Meta::implied());
+        open_dir(self.here(), name)
     }
 
     fn here(&self) -> std::os::fd::BorrowedFd<'_> {

@@ -40,8 +40,8 @@ pub(super) struct Ask<'a> {
 pub(super) enum Body<'a> {
     None,
     Bytes(&'a [u8]),
-    /// So many bytes of a file, from its beginning.
-    File(&'a std::path::Path, u64),
+    /// So many bytes of a file, which is opened for each try.
+    Blob(&'a dyn Fn() -> Result<File, ImageError>, u64),
 }
 
 impl<'a> Ask<'a> {
@@ -169,9 +169,9 @@ impl Http {
                 request = request.header("content-length", bytes.len());
                 self.run(request, SendBody::from_reader(&mut bytes), address, act)
             }
-            Body::File(path, size) => {
+            Body::Blob(open, size) => {
                 request = request.header("content-length", size);
-                let mut file = File::open(path).map_err(crate::error::io_error("read", path))?.take(size);
+                let mut file = open()?.take(size);
                 self.run(request, SendBody::from_reader(&mut file), address, act)
             }
         }

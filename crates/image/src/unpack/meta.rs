@@ -41,6 +41,16 @@ impl Owners {
     }
 }
 
+impl Owners {
+    /// The user of an image that user `id` of this host stands for; whoever stands for none is root.
+    pub(crate) fn inside(self, id: u32) -> u64 {
+        match self {
+            Owners::Mine => 0,
+            Owners::Above(base) => id.checked_sub(base).unwrap_or(0).into(),
+        }
+    }
+}
+
 /// What is set on a file, a link or a directory.
 pub(super) struct Meta {
     mode: Mode,
@@ -68,6 +78,18 @@ impl Meta {
         let xattrs = attributes(entry, &mut dropped)?;
         let mode = Mode::from_raw_mode(entry.mode & kept);
         Ok(Meta { mode, uid: uid as u32, gid: gid as u32, mtime: entry.mtime, xattrs, dropped })
+    }
+
+    /// Of a directory that nobody described.
+    pub fn implied() -> Meta {
+        Meta {
+            mode: Mode::from_raw_mode(0o755),
+            uid: 0,
+            gid: 0,
+            mtime: (0, 0),
+            xattrs: Vec::new(),
+            dropped: Vec::new(),
+        }
     }
 
     fn times(&self) -> Timestamps {
