@@ -65,6 +65,7 @@ fn round(
         snapshot,
         lock: Arc::default(),
         tenant: "t".into(),
+        cache_scope: "t".into(),
         log_dir: folder("log"),
         artifact_dir: folder("artifacts"),
     };

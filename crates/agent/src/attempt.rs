@@ -227,8 +227,9 @@ impl Attempt<'_> {
             AttemptEnd::Succeeded => BTreeMap::new(),
             _ => self.environment(&stage, &BTreeMap::new()),
         };
+        let ranged = stage.ground(self.agent).identity().range;
         let (traffic, notes) = stage.strike();
-        let ran = Ran { bench, caches, prepare, usage, traffic, env, notes, logged: log.finish() };
+        let ran = Ran { bench, caches, prepare, usage, traffic, env, ranged, notes, logged: log.finish() };
         match end {
             AttemptEnd::Succeeded => self.succeeded(inputs, action, expected, ran),
             end => Ok(self.failed(inputs, action, end, ran)),
@@ -311,7 +312,10 @@ impl Attempt<'_> {
         let mut caches = Vec::new();
         for (number, cache) in self.command.caches.iter().enumerate() {
             let place = cache_dirs::cache_place(cache, ground)?;
-            let lease = self.agent.named.open(&cache.key, &cache.fallback)?;
+            // A cache is its project's: what one project leaves in it, another may execute.
+            let scoped = |key: &String| format!("{}\n{key}", self.run.project.cache_scope);
+            let fallback: Vec<String> = cache.fallback.iter().map(scoped).collect();
+            let lease = self.agent.named.open(&scoped(&cache.key), &fallback)?;
             let upper = room.path.join(format!("cache-{number}"));
             workspace::make_dirs(&upper)?;
             caches.push((place, CacheUse { lease, upper, key: cache.key.clone() }));

@@ -91,6 +91,8 @@ pub struct Project {
     pub lock: Arc<image::Lock>,
     /// Who pays: attempts of one tenant share a group with its own quota ([`Config::quota`]).
     pub tenant: String,
+    /// Named caches are shared with runs of the same scope only.
+    pub cache_scope: String,
     /// Artifacts go to `<artifact_dir>/<name>[-<version>]/…`. Made when the first one is kept.
     pub artifact_dir: PathBuf,
 }

@@ -17,7 +17,7 @@ use crate::keep::{self, Kept, Workspace};
 use crate::log::{self, Logged};
 use crate::record::Fresh;
 use crate::run::{Done, Inputs};
-use crate::{shell, values};
+use crate::{shell, values, workspace};
 
 /// An execution that ended.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct Ran {
     pub(crate) traffic: Option<Traffic>,
     /// Its environment without secrets, when it failed: for its kept sandbox.
     pub(crate) env: BTreeMap<String, String>,
+    /// Other users than ours may have written.
+    pub(crate) ranged: bool,
     /// What a person should know of what was around it.
     pub(crate) notes: Vec<String>,
     pub(crate) logged: Logged,
@@ -96,6 +98,13 @@ impl Attempt<'_> {
         globs: Option<&model::GlobList>,
     ) -> Result<cas::Captured, cas::LayerError> {
         let upper = ran.bench.room.upper.clone();
+        if ran.ranged {
+            workspace::take_over(&upper).map_err(|source| cas::StoreError::Io {
+                act: "become the owner of what was written in",
+                path: upper.clone(),
+                source,
+            })?;
+        }
         match self.agent.config.executor {
             Executor::Sandbox => cas::capture(&upper, globs, &self.agent.store),
             // A plain directory is the whole workspace, and no lower directory for anybody.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -164,7 +165,8 @@ pub(crate) fn keep_now(state_dir: &Path, run: &Run) -> Vec<String> {
         return Vec::new();
     }
     let dir = kept_dir(state_dir, &run.id);
-    let moved = fs::create_dir_all(&dir).and_then(|()| {
+    // What a step wrote may be secret.
+    let moved = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).and_then(|()| {
         failed.iter().try_for_each(|(node, folder)| {
             let to = dir.join(node.0.to_string());
             sandbox::remove_tree(&to)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model::{Cause, CommandSpec, Resources, ServiceSpec, Traffic};
+use model::{Cause, CommandSpec, Refusal, Resources, ServiceSpec, Traffic};
 use sandbox::{Child, Spec};
 
 use crate::Shared;
@@ -20,6 +20,9 @@ use crate::room::Room;
 use crate::service::{self, Service};
 use crate::supervise::Stopper;
 use crate::workspace::{self, Furniture, WORKSPACE};
+
+/// Refusals of the network that a note lists.
+const REFUSALS_SHOWN: usize = 5;
 
 /// What a stage is made from.
 #[derive(Clone, Copy)]
@@ -133,9 +136,20 @@ impl Stage {
 
     /// Ends services and network; tells what went through it, and what a person should know.
     pub(crate) fn strike(self) -> (Option<Traffic>, Vec<String>) {
-        let notes = service::stop_all(self.services);
-        (self.reach.close(), notes)
+        let mut notes = service::stop_all(self.services);
+        let traffic = self.reach.close();
+        notes.extend(traffic.as_ref().and_then(refused));
+        (traffic, notes)
     }
+}
+
+/// What the network refused, for a person; all of it is in the result.
+fn refused(traffic: &Traffic) -> Option<String> {
+    let one = |refusal: &Refusal| format!("{} ({})", refusal.what, refusal.why);
+    let shown: Vec<String> = traffic.refused.iter().take(REFUSALS_SHOWN).map(one).collect();
+    let more = (traffic.refused.len() - shown.len()) as u64 + traffic.refused_more;
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!shown.is_empty()).then(|| format!("its network refused {}{rest}", shown.join(", ")))
 }
 
 /// `cmd` by a shell, else what the image says.

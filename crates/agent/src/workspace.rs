@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cas::{LayerKind, Tree};
 use model::{AttemptNo, CommandSpec};
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{AtFlags, CWD, FileType, Mode};
+use rustix::process::{Gid, Uid};
 use sandbox::{Bind, Overlay, Spec};
 
 use crate::ground::Ground;
@@ -181,6 +182,33 @@ pub(crate) fn work_dir(folder: &Path, name: &str) -> Result<PathBuf, Halt> {
             Err(error) => return Err(io("make the folder", &path)(error)),
         }
     }
+}
+
+/// Makes everything below `dir` ours: in an image with users of its own a step writes as one of them, and the steps after
+/// it may be nobody that they know. Links are not followed.
+pub(crate) fn take_over(dir: &Path) -> std::io::Result<()> {
+    let ours = (rustix::process::geteuid(), rustix::process::getegid());
+    let mut open = vec![dir.to_path_buf()];
+    while let Some(dir) = open.pop() {
+        own(&dir, &fs::symlink_metadata(&dir)?, ours)?;
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            match meta.is_dir() {
+                true => open.push(entry.path()),
+                false => own(&entry.path(), &meta, ours)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn own(path: &Path, meta: &fs::Metadata, (uid, gid): (Uid, Gid)) -> std::io::Result<()> {
+    if (meta.uid(), meta.gid()) == (uid.as_raw(), gid.as_raw()) {
+        return Ok(());
+    }
+    rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(())
 }
 
 /// A host name has at most 63 letters, digits and `-`.

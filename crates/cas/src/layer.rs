@@ -72,6 +72,9 @@ pub struct Captured {
 
 /// Files, links, directories and deletions of one layer.
 pub const LAYER_ENTRIES_MAX: usize = 1_000_000;
+/// Bytes of all files of one layer as they are read, holes included: a file of a terabyte that takes no disk is made in a
+/// moment and read for a day.
+pub const LAYER_BYTES_MAX: u64 = 32 << 30;
 /// Bytes of one manifest: entries of two hundred bytes each.
 pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
 

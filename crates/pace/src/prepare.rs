@@ -138,6 +138,11 @@ impl Prepared {
         Ok((agent, inbox))
     }
 
+    /// Whose named caches are shared: those of this folder, or of all that say the same `PACE_CACHE_SCOPE`.
+    pub fn cache_scope(&self) -> String {
+        std::env::var("PACE_CACHE_SCOPE").unwrap_or_else(|_| self.project.state_name())
+    }
+
     /// Stable name of this pipeline for "the last time this step ran".
     pub fn key(&self) -> String {
         format!("{}/{}", self.project.state_name(), self.project.file)

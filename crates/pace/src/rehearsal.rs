@@ -26,10 +26,9 @@ pub struct Rehearsal {
 /// Goes through the plan. Instances that would be executed count as succeeded without values, so that what stands
 /// behind them is seen too.
 pub fn rehearse(plan: Arc<Plan>, prepared: &Prepared, agent: &Agent) -> Result<Rehearsal, Failure> {
-    let run = plan.context.run.clone();
     let scratch = prepared.history.folder.join("rehearsal");
     agent.begin(
-        &run,
+        &plan.context.run,
         agent::Project {
             root: prepared.project.root.clone(),
             key: prepared.key(),
@@ -37,9 +36,20 @@ pub fn rehearse(plan: Arc<Plan>, prepared: &Prepared, agent: &Agent) -> Result<R
             log_dir: scratch.join("logs"),
             lock: prepared.lock.clone(),
             tenant: "local".into(),
+            cache_scope: prepared.cache_scope(),
             artifact_dir: scratch.join("artifacts"),
         },
     );
+    walk(plan, &|spec| agent.foresee(spec))
+}
+
+/// Goes through the plan as if every instance were executed; asks nobody.
+pub fn walk_blindly(plan: Arc<Plan>) -> Result<Rehearsal, Failure> {
+    walk(plan, &|_| Foresight::Executes(String::new()))
+}
+
+fn walk(plan: Arc<Plan>, foresee: &dyn Fn(&Arc<AttemptSpec>) -> Foresight) -> Result<Rehearsal, Failure> {
+    let run = plan.context.run.clone();
     let mut rehearsal = Rehearsal { plan: plan.clone(), attempts: BTreeMap::new(), outcomes: BTreeMap::new() };
     let mut world = World::new();
     let hands = Capacity { slots: u32::MAX, cpu_milli: u32::MAX, memory: u64::MAX };
@@ -59,7 +69,7 @@ pub fn rehearse(plan: Arc<Plan>, prepared: &Prepared, agent: &Agent) -> Result<R
         }
         for command in decision.commands {
             match command {
-                Command::Execute { spec, .. } => inbox.push_back(rehearsal.foresee(&run, spec, agent)),
+                Command::Execute { spec, .. } => inbox.push_back(rehearsal.finish(&run, spec, foresee)),
                 Command::Expand { run, node, fence, path, text, depth } => {
                     let plan = world.run(&run).map_or_else(|| rehearsal.plan.clone(), |run| run.plan().clone());
                     let steps = match text.is_empty() {
@@ -79,8 +89,13 @@ pub fn rehearse(plan: Arc<Plan>, prepared: &Prepared, agent: &Agent) -> Result<R
 }
 
 impl Rehearsal {
-    fn foresee(&mut self, run: &RunId, spec: Arc<AttemptSpec>, agent: &Agent) -> Input {
-        let foresight = agent.foresee(&spec);
+    fn finish(
+        &mut self,
+        run: &RunId,
+        spec: Arc<AttemptSpec>,
+        foresee: &dyn Fn(&Arc<AttemptSpec>) -> Foresight,
+    ) -> Input {
+        let foresight = foresee(&spec);
         let mut result = AttemptResult::ended(AttemptEnd::Succeeded);
         match &foresight {
             Foresight::Cached { from, values } => {

@@ -119,6 +119,7 @@ impl World {
             snapshot: Arc::new(snapshot),
             lock: Arc::new(image::Lock::empty()),
             tenant: "test".into(),
+            cache_scope: "test".into(),
             log_dir: self.logs(),
             artifact_dir: self.artifacts(),
         };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use model::GlobList;
 
 use super::restore::{OPAQUE_NAMES, REDIRECT_NAMES};
-use super::{Captured, LAYER_ENTRIES_MAX, Layer, LayerEntry, LayerError, LayerKind};
+use super::{Captured, LAYER_BYTES_MAX, LAYER_ENTRIES_MAX, Layer, LayerEntry, LayerError, LayerKind};
 use crate::disk::{io_error, on_all_cores};
 use crate::store::mtime_of;
 use crate::tree::{TREE_DEPTH_MAX, path_order};
@@ -77,6 +77,7 @@ struct Walk<'a> {
     /// All that exists, kept or not.
     seen: HashSet<String>,
     whole: bool,
+    bytes: u64,
     notes: Vec<String>,
     notes_left_out: usize,
 }
@@ -90,6 +91,7 @@ impl<'a> Walk<'a> {
             files: Vec::new(),
             seen: HashSet::new(),
             whole: true,
+            bytes: 0,
             notes: Vec::new(),
             notes_left_out: 0,
         }
@@ -135,6 +137,10 @@ impl<'a> Walk<'a> {
             if meta.mode() & 0o400 == 0 {
                 let mode = fs::Permissions::from_mode(meta.mode() & 0o777 | 0o600);
                 fs::set_permissions(&from, mode).map_err(io_error("make readable", &from))?;
+            }
+            self.bytes = self.bytes.saturating_add(meta.len());
+            if self.bytes > LAYER_BYTES_MAX {
+                return Err(LayerError::TooLarge("32 GiB in its files, holes included"));
             }
             self.files.push(FoundFile { path, from, meta });
         } else if kind.is_symlink() {

@@ -97,6 +97,7 @@ fn execute(
             log_dir: live.log_folder(),
             lock: prepared.lock.clone(),
             tenant: "local".into(),
+            cache_scope: prepared.cache_scope(),
             artifact_dir: artifacts.clone(),
         },
     );
