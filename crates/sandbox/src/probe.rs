@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{Exit, HostView, Overlay, Root, SpawnError, Spec, remove_tree};
+use crate::cgroup::{Abilities, Groups, NoGroups};
+use crate::{Exit, HostView, Net, NetSockets, Overlay, Root, Sockets, SpawnError, Spec, remove_tree};
 
 /// What this host can do for a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,35 @@ pub struct Host {
     pub cgroups: CgroupLayout,
     /// Limits can be set with them by this user.
     pub limits: Ability,
+    /// How each limit of a step is held.
+    pub held: Held,
+    /// A second lock on files, signals and sockets.
+    pub landlock: Ability,
+    /// Which of its versions the kernel has; 0 is none.
+    pub landlock_abi: u32,
+    /// Network namespaces of our own, in which lists of allowed hosts work.
+    pub networks: Ability,
+    /// A packet filter inside of them, for ports other than 80 and 443.
+    pub packet_filter: Ability,
+}
+
+/// How each limit of a step is held on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// `resources.memory`.
+    pub memory: Ability,
+    /// `resources.cpu`.
+    pub cpu: Ability,
+    /// `resources.pids`.
+    pub pids: Ability,
+    /// `resources.io_weight`.
+    pub io: Ability,
+    /// `resources.open_files`.
+    pub open_files: Ability,
+    /// `resources.file_size`.
+    pub file_size: Ability,
+    /// `resources.disk`.
+    pub disk: Ability,
 }
 
 /// Whether something works here.
@@ -76,15 +106,23 @@ pub fn probe(scratch: &Path) -> Host {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel: String = kernel.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
     let plain = start(Vec::new());
-    let cgroups = cgroup_layout();
+    let groups = Groups::open();
+    let abilities = groups.as_ref().map(|groups| groups.abilities().clone()).map_err(Clone::clone);
+    let (networks, packet_filter) = networks();
+    let landlock_abi = landlock_abi();
     Host {
         sandbox: sandbox(&kernel, &plain),
         user_namespaces: user_namespaces(&plain),
         overlay: overlay(scratch),
         overlay_tmpfs: overlay(Path::new(TMPFS)),
         seccomp: seccomp(),
-        limits: limits(cgroups),
-        cgroups,
+        cgroups: cgroup_layout(),
+        limits: limits(&abilities),
+        held: held(&abilities, &kernel),
+        landlock: landlock(landlock_abi),
+        landlock_abi,
+        networks,
+        packet_filter,
         kernel,
     }
 }
@@ -199,33 +237,141 @@ fn cgroup_layout() -> CgroupLayout {
     }
 }
 
-/// The group that we are in, or with version 1 the root of the memory controller, can be written.
-fn limits(layout: CgroupLayout) -> Ability {
-    let place = match layout {
-        CgroupLayout::None => {
-            return Ability::no("no control groups are mounted", "mount cgroup2 at /sys/fs/cgroup to set limits");
-        }
-        CgroupLayout::V2 => own_group().unwrap_or_else(|| CGROUPS.into()),
-        CgroupLayout::V1 | CgroupLayout::Hybrid => Path::new(CGROUPS).join("memory"),
-    };
-    if is_writable(&place) {
-        return Ability::Yes;
+/// At least memory or processes can be limited by groups.
+fn limits(abilities: &Result<Abilities, NoGroups>) -> Ability {
+    match abilities {
+        Err(none) => Ability::no(&none.why, &none.advice),
+        Ok(all) if [&all.memory, &all.pids, &all.cpu].contains(&&Ability::Yes) => Ability::Yes,
+        Ok(all) => all.memory.clone(),
     }
-    Ability::no(
-        format!("this user may not make control groups in {}", place.display()),
-        "run as root, or delegate a group: `systemd-run --user --scope -p Delegate=yes pace ...`",
-    )
 }
 
-/// `0::/user.slice/...` in `/proc/self/cgroup`.
-fn own_group() -> Option<PathBuf> {
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(Path::new(CGROUPS).join(path))
+fn held(abilities: &Result<Abilities, NoGroups>, kernel: &str) -> Held {
+    let by_group = |which: fn(&Abilities) -> &Ability| match abilities {
+        Ok(all) => which(all).clone(),
+        Err(none) => Ability::no(&none.why, &none.advice),
+    };
+    Held {
+        memory: or(by_group(|all| &all.memory), |advice| Ability::BestEffort {
+            how: "twice a second it is looked what the step's processes have, and a step with too much is ended".into(),
+            advice,
+        }),
+        cpu: by_group(|all| &all.cpu),
+        pids: or_rlimit(by_group(|all| &all.pids), kernel),
+        io: by_group(|all| &all.io),
+        open_files: Ability::Yes,
+        file_size: Ability::Yes,
+        disk: Ability::BestEffort {
+            how: "twice a second it is looked how much the step wrote, and a step with too much is ended".into(),
+            advice: String::new(),
+        },
+    }
+}
+
+/// Another way where groups cannot do it; it gets their advice.
+fn or(ability: Ability, otherwise: impl Fn(String) -> Ability) -> Ability {
+    match ability {
+        Ability::No { advice, .. } => otherwise(advice),
+        ability => ability,
+    }
+}
+
+/// Since 5.14 the kernel counts an ordinary user's processes for each user namespace. It never counts root's.
+fn or_rlimit(ability: Ability, kernel: &str) -> Ability {
+    const COUNTED_INSIDE: (u32, u32) = (5, 14);
+    // SAFETY: always succeeds.
+    let ordinary = unsafe { libc::geteuid() } != 0;
+    match ability {
+        Ability::No { .. } if ordinary && version(kernel).is_some_and(|version| version >= COUNTED_INSIDE) => {
+            Ability::Yes
+        }
+        ability => ability,
+    }
+}
+
+fn landlock_abi() -> u32 {
+    const CREATE_RULESET_VERSION: u32 = 1;
+    let null: *const libc::c_void = std::ptr::null();
+    // SAFETY: with this flag no memory is read.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, null, 0, CREATE_RULESET_VERSION) };
+    u32::try_from(abi).unwrap_or(0)
+}
+
+/// What each version brought that we use: changes of directories in 2, truncation in 3, signals and sockets in 6.
+fn landlock(abi: u32) -> Ability {
+    match abi {
+        0 => Ability::no(
+            "the kernel has no landlock, or it is switched off",
+            "boot with `lsm=landlock,...`; without it the mounts alone hold",
+        ),
+        1 => Ability::no(
+            "the kernel's landlock is too old (version 1)",
+            "use Linux 5.19 or newer; without it the mounts alone hold",
+        ),
+        2..6 => Ability::BestEffort {
+            how: format!("version {abi} confines files; signals and abstract sockets are confined by namespaces alone"),
+            advice: "use Linux 6.12 or newer".into(),
+        },
+        _ => Ability::Yes,
+    }
+}
+
+fn networks() -> (Ability, Ability) {
+    let sockets = Sockets { netlink: true, ..Sockets::default() };
+    match Net::new(sockets) {
+        Ok((_, NetSockets { netfilter: Some(_), .. })) => (Ability::Yes, Ability::Yes),
+        Ok(_) => {
+            let advice = "load it: `modprobe nf_tables`; allowed hosts work on ports 80 and 443 all the same";
+            (Ability::Yes, Ability::no("the kernel has no packet filter (nf_tables)", advice))
+        }
+        Err(SpawnError::Forbidden { why, advice, .. }) => (Ability::no(&why, &advice), Ability::no(&why, &advice)),
+        Err(error) => {
+            let no = Ability::no(error.to_string(), "this should not happen: report it with this output");
+            (no.clone(), no)
+        }
+    }
 }
 
 pub(crate) fn is_writable(path: &Path) -> bool {
     let path = std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
     // SAFETY: the path is NUL-terminated and only read.
     path.is_ok_and(|path| unsafe { libc::access(path.as_ptr(), libc::W_OK) } == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice(ability: &Ability) -> &str {
+        match ability {
+            Ability::Yes => "",
+            Ability::BestEffort { advice, .. } | Ability::No { advice, .. } => advice,
+        }
+    }
+
+    #[test]
+    fn without_groups_memory_is_watched_and_the_processor_is_not_limited_and_both_say_what_to_do() {
+        let none = NoGroups { why: "no groups".into(), advice: "make some".into() };
+        let held = held(&Err(none), "6.1.0");
+        assert!(matches!(held.memory, Ability::BestEffort { .. }), "{:?}", held.memory);
+        assert_eq!(held.cpu, Ability::no("no groups", "make some"));
+        assert_eq!(advice(&held.memory), "make some");
+        assert_eq!((&held.open_files, &held.file_size), (&Ability::Yes, &Ability::Yes));
+    }
+
+    #[test]
+    fn processes_of_an_ordinary_user_are_limited_without_groups_since_linux_5_14() {
+        let no = || Ability::no("no groups", "make some");
+        // SAFETY: always succeeds.
+        let root = unsafe { libc::geteuid() } == 0;
+        assert_eq!(or_rlimit(no(), "5.13.1"), no());
+        assert_eq!(or_rlimit(no(), "5.14"), if root { no() } else { Ability::Yes });
+    }
+
+    #[test]
+    fn each_landlock_says_what_it_confines() {
+        assert!(matches!(landlock(0), Ability::No { .. }) && matches!(landlock(1), Ability::No { .. }));
+        assert!(matches!(landlock(2), Ability::BestEffort { .. }) && matches!(landlock(5), Ability::BestEffort { .. }));
+        assert_eq!((landlock(6), landlock(7)), (Ability::Yes, Ability::Yes));
+    }
 }

@@ -178,9 +178,13 @@ impl Tenant {
         self.abilities.check(limits)?;
         let tenants = lock(&self.limits);
         let node = Node::make(self.node.trees(), Some(&self.node), name)?;
+        node.die_together();
         let shared = Arc::new(Shared { node, wanted: Mutex::new(*limits), written: Mutex::default() });
         shared.fit(&tenants)?;
-        lock(&self.groups).push(Arc::downgrade(&shared));
+        let mut groups = lock(&self.groups);
+        groups.retain(|group| group.strong_count() > 0);
+        groups.push(Arc::downgrade(&shared));
+        drop(groups);
         Ok(Group { shared, tenant: self.clone() })
     }
 
