@@ -21,12 +21,12 @@ macro_rules! needs_sandbox {
 #[test]
 fn all_processes_of_a_step_are_sampled_orphans_too() {
     needs_sandbox!();
-    let script = "(setsid sh -c 'sleep 1000 & sleep 1000' & ); sleep 1000 & echo ready; sleep 1000";
+    let script = "(setsid sh -c 'sleep 1000 & sleep 1000 & wait' & ); sleep 1000 & echo ready; wait";
     let (mut child, mut output) = start(bare(&["sh", "-c", script])).expect("starts");
     scene::read_until(&mut output, "ready\n");
     let mut sampler = Sampler::new(child.pid());
-    // The first process, the shell, its two sleeps, and the orphan with its two.
-    eventually("seven processes are seen", || sampler.clone().sample().processes == 7);
+    // The first process, the shell, its sleep, and the orphan with its two.
+    eventually("six processes are seen", || sampler.clone().sample().processes == 6);
     child.kill();
     child.wait().expect("nobody else waits");
     assert_eq!(sampler.sample(), Sample::default(), "a tree that is gone is empty");
@@ -35,12 +35,20 @@ fn all_processes_of_a_step_are_sampled_orphans_too() {
 #[test]
 fn memory_that_a_forked_process_shares_is_counted_once() {
     needs_sandbox!();
-    let script = "x=$(head -c 50000000 /dev/zero | tr '\\0' x); echo ready; (read line; echo ${#x}) & wait";
-    let (mut child, mut output) = start(bare(&["sh", "-c", script])).expect("starts");
-    scene::read_until(&mut output, "ready\n");
+    let script = "x=$(head -c 20000000 /dev/zero | tr '\\0' x); echo one; read line
+                  (sleep 1000; echo ${#x}) & echo two; wait";
+    let (reader, writer) = std::io::pipe().expect("pipes are to be had");
+    let mut step = bare(&["sh", "-c", script]);
+    step.stdin = Some(reader.into());
+    let (mut child, mut output) = start(step).expect("starts");
     let mut sampler = Sampler::new(child.pid());
-    let sample = sampler.sample();
-    assert!(sample.memory > 45 * MIB && sample.memory < 170 * MIB, "{sample:?}");
+    scene::read_until(&mut output, "one\n");
+    let alone = sampler.sample().memory;
+    drop(writer);
+    scene::read_until(&mut output, "two\n");
+    eventually("the forked one and its sleep are there", || sampler.clone().sample().processes == 4);
+    let both = sampler.sample().memory;
+    assert!(alone > 18 * MIB && both < alone + alone / 2, "{alone} and then {both}");
     child.kill();
     child.wait().expect("nobody else waits");
 }
