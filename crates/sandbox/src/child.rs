@@ -2,10 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use libc::{c_int, c_void};
 
+use crate::cgroup::Group;
 use crate::inside::Report;
 use crate::{Exit, Usage, launch, reap};
 
@@ -20,11 +22,13 @@ pub struct Child {
     control: OwnedFd,
     isolated: bool,
     ended: Option<(Exit, Usage)>,
+    /// Its control group goes when it has gone, not before: an inhabited one cannot.
+    group: Option<Arc<Group>>,
 }
 
 impl Child {
     pub(crate) fn new(pid: i32, pidfd: OwnedFd, control: OwnedFd, isolated: bool) -> Child {
-        Child { pid, pidfd, control, isolated, ended: None }
+        Child { pid, pidfd, control, isolated, ended: None, group: None }
     }
 
     /// The process id, on the host, of the tree's first process. It is not reused before [`Child::wait`] was called.
@@ -89,6 +93,11 @@ impl Child {
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         // SAFETY: one byte that lives on this stack.
         unsafe { libc::send(self.control.as_raw_fd(), (&raw const what).cast::<c_void>(), 1, flags) };
+    }
+
+    /// Keeps the group at least as long as the processes in it.
+    pub(crate) fn inhabit(&mut self, group: Option<Arc<Group>>) {
+        self.group = group;
     }
 
     /// Tells process 1 that what it waits for is done.

@@ -147,7 +147,7 @@ fn take_descriptors(stdio: [c_int; 3], control: c_int) -> Result<(), Errno> {
 }
 
 /// Carries out the operations; the first failure is reported and ends the process.
-fn run(ops: &[Op], launch: &Launch) -> Ground {
+fn run<'a>(ops: &'a [Op], launch: &'a Launch) -> Ground<'a> {
     let mut ground = Ground::default();
     for (index, op) in ops.iter().enumerate() {
         if let Err((part, errno)) = perform(op, launch, &mut ground) {
@@ -157,7 +157,7 @@ fn run(ops: &[Op], launch: &Launch) -> Ground {
     ground
 }
 
-fn perform(op: &Op, launch: &Launch, ground: &mut Ground) -> Result<(), PartErrno> {
+fn perform<'a>(op: &'a Op, launch: &Launch, ground: &mut Ground<'a>) -> Result<(), PartErrno> {
     match op {
         Op::MapIds { uid, gid } => whole(map_ids(uid, gid)),
         Op::AwaitIds => whole(await_ids()),
@@ -275,7 +275,7 @@ fn execute(launch: &Launch) -> Result<(), Errno> {
 /// What process 1 and the command's process share until the program runs.
 struct Start<'a> {
     launch: &'a Launch,
-    ground: Ground,
+    ground: Ground<'a>,
     failed: Option<Report>,
 }
 

@@ -89,6 +89,11 @@ impl Rules {
         Ok(Rules { fd: Fd(sys::check(fd)? as c_int), files: handled.files })
     }
 
+    /// They are about files too.
+    pub fn of_files(&self) -> bool {
+        self.files != 0
+    }
+
     /// Everything below this directory may be changed.
     pub fn allow_dir(&self, dir: c_int) -> Result<(), Errno> {
         self.allow(dir, self.files)

@@ -131,15 +131,18 @@ impl Spec {
             birth: self.group.as_ref().map(|group| group.birth()).transpose().map_err(entering)?,
             stack: Stack::new(),
         };
-        launch.start([self.stdin, self.stdout, self.stderr])
+        let mut child = launch.start([self.stdin, self.stdout, self.stderr])?;
+        child.inhabit(self.group);
+        Ok(child)
     }
 }
 
 /// Directories of the host's `/sys` and where they are shown.
 fn sys_shown(group: Option<&cgroup::Group>) -> Vec<(PathBuf, PathBuf)> {
     static SHOWN: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    let shown =
-        SHOWN.get_or_init(|| plan::SYS_SHOWN.into_iter().map(PathBuf::from).filter(|dir| dir.is_dir()).collect());
+    // A single memory node tells nobody anything.
+    let tells = |dir: &PathBuf| dir.is_dir() && (!dir.ends_with("node") || dir.join("node1").exists());
+    let shown = SHOWN.get_or_init(|| plan::SYS_SHOWN.into_iter().map(PathBuf::from).filter(tells).collect());
     let same = shown.iter().map(|dir| (dir.clone(), dir.clone()));
     same.chain(group.into_iter().flat_map(cgroup::Group::paths)).collect()
 }

@@ -16,9 +16,8 @@ pub type PartErrno = (u32, Errno);
 
 /// What the operations build on.
 #[derive(Default)]
-pub struct Ground {
-    /// What becomes `/`.
-    root: Option<Fd>,
+pub struct Ground<'a> {
+    floor: Floor<'a>,
     /// The sandbox's own tmpfs, when it is not the root.
     scratch: Option<Fd>,
     /// Directories made in it.
@@ -27,70 +26,80 @@ pub struct Ground {
     pub rules: Option<Rules>,
 }
 
+/// What becomes `/`, and the directory in it that was used last: places come sorted, so the next one is often beside it.
+#[derive(Default)]
+struct Floor<'a> {
+    root: Option<Fd>,
+    last: Option<(&'a CStr, Fd)>,
+}
+
+/// A place for a mount.
+enum Spot<'a> {
+    /// We just made it, so it is no link.
+    Made { dir: c_int, name: &'a CStr },
+    /// It was there.
+    There(Fd),
+}
+
 /// Names in the new root of what hidden paths are covered with; gone when the root is ready.
 const MASK_DIR: &CStr = c".hidden-directory";
 const MASK_FILE: &CStr = c".hidden-file";
 /// Where an image is mounted before it is the root.
 const IMAGE_DIR: &CStr = c".image";
+/// Where devices are.
+const DEV: &CStr = c"dev";
 
 /// Carries out one mount.
-pub fn perform(op: &Op, ground: &mut Ground) -> Result<(), PartErrno> {
-    let root = ground.root.as_ref().map_or(-1, |fd| fd.0);
-    let rules = ground.rules.as_ref();
+pub fn perform<'a>(op: &'a Op, ground: &mut Ground<'a>) -> Result<(), PartErrno> {
+    let Ground { floor, scratch, made, rules } = ground;
+    let tmpfs = scratch.as_ref().map_or(floor.root(), |fd| fd.0);
     match op {
-        Op::NewRoot { bytes, inodes } => {
-            ground.root = Some(new_root(bytes.as_deref(), inodes.as_deref()).map_err(at(PART_SOURCE))?);
-            Ok(())
-        }
-        Op::Rules(handled) => {
-            let rules = Rules::new(*handled).map_err(at(PART_SOURCE))?;
-            ground.rules = Some(rules);
-            Ok(())
-        }
-        Op::Image { lower, upper, work } => {
-            let image = image_root(root, lower, upper, work)?;
-            ground.scratch = ground.root.replace(image);
-            Ok(())
-        }
         Op::PrivateMounts => {
             let flags = libc::MS_REC | libc::MS_PRIVATE;
             sys::mount(c"none", c"/", c"", flags, c"").map_err(at(PART_SOURCE))
         }
-        Op::Bind { from, at: place, writable } => {
-            let read_only = if *writable { 0 } else { ATTR_READ_ONLY };
-            let source = sys::copy_mounts(libc::AT_FDCWD, from).map_err(at(PART_SOURCE))?;
-            let rules = rules.filter(|_| *writable);
-            bind(root, source, place, ATTR_NOSUID | ATTR_NODEV | read_only, rules)
+        Op::Rules(handled) => {
+            *rules = Some(Rules::new(*handled).map_err(at(PART_SOURCE))?);
+            Ok(())
         }
-        Op::Device { from, at: place } => {
-            let source = sys::copy_mounts(libc::AT_FDCWD, from).map_err(at(PART_SOURCE))?;
-            bind(root, source, place, ATTR_NOSUID | ATTR_NOEXEC, rules)
+        Op::NewRoot { bytes, inodes } => {
+            let root = new_root(bytes.as_deref(), inodes.as_deref()).map_err(at(PART_SOURCE))?;
+            rules.as_ref().map_or(Ok(()), |rules| allow_devices(root.0, rules)).map_err(at(PART_RULE))?;
+            floor.root = Some(root);
+            Ok(())
         }
-        Op::Private { at: place, mode } => match &ground.scratch {
+        Op::Image { lower, upper, work } => {
+            let image = image_root(floor.root(), lower, upper, work)?;
+            *scratch = floor.root.replace(image);
+            Ok(())
+        }
+        Op::Bind { from, at: place, writable: true } => bind(floor, from, place, 0, rules.as_ref()),
+        Op::Bind { from, at: place, writable: false } => bind(floor, from, place, ATTR_READ_ONLY, None),
+        Op::Device { from, at: place } => device(floor, from, place),
+        Op::Private { at: place, mode } => match scratch {
             Some(scratch) => {
-                ground.made += 1;
-                private_from(scratch.0, ground.made, root, place, *mode)
+                *made += 1;
+                private_from(floor, scratch.0, *made, place, *mode)
             }
-            None => private(root, place, *mode, rules),
+            None => private(floor, place, *mode, rules.as_ref()),
         },
-        Op::Link { at: place, to } => link(root, place, to).map_err(at(PART_SOURCE)),
+        Op::Link { at: place, to } => link(floor, place, to).map_err(at(PART_SOURCE)),
         Op::Overlay { at: place, lower, upper, work } => {
-            let target = target(root, place, DIR).map_err(at(PART_TARGET))?;
+            let target = target(floor, place).map_err(at(PART_TARGET))?;
             overlay(target.0, lower, upper, work)?;
-            drop(target);
             let Some(rules) = rules else { return Ok(()) };
-            let mounted = sys::open_in_root(root, place.path()).map_err(at(PART_RULE))?;
+            let mounted = sys::open_in_root(floor.root(), place.path()).map_err(at(PART_RULE))?;
             rules.allow_dir(mounted.0).map_err(at(PART_RULE))
         }
-        Op::Proc { at: place } => fresh(root, place, c"proc", &[], rules),
-        Op::Pts { at: place } => fresh(root, place, c"devpts", &[(c"ptmxmode", c"0666"), (c"mode", c"0620")], rules),
-        Op::Freeze { at: place } => freeze(root, place),
-        Op::Hide { at: place } => hide(root, ground.scratch.as_ref().map_or(root, |fd| fd.0), place),
-        Op::Seal { at: place } => seal(root, place).map_err(at(PART_RESTRICT)),
-        Op::Pivot { writable } => {
-            let scratch = ground.scratch.as_ref().map_or(root, |fd| fd.0);
-            pivot(root, scratch, *writable).map_err(at(PART_SOURCE))
+        Op::Proc { at: place } => fresh(floor, place, c"proc", ATTR_NODEV, &[], rules.as_ref()),
+        Op::Pts { at: place } => {
+            let modes = [(c"ptmxmode", c"0666"), (c"mode", c"0620")];
+            fresh(floor, place, c"devpts", 0, &modes, rules.as_ref())
         }
+        Op::Freeze { at: place } => freeze(floor.root(), place),
+        Op::Hide { at: place } => hide(floor.root(), tmpfs, place),
+        Op::Seal { at: place } => seal(floor.root(), place).map_err(at(PART_RESTRICT)),
+        Op::Pivot { writable } => pivot(floor.root(), tmpfs, *writable).map_err(at(PART_SOURCE)),
         _ => Err((PART_SOURCE, libc::EINVAL)),
     }
 }
@@ -102,11 +111,9 @@ fn at(part: u32) -> impl Fn(Errno) -> PartErrno {
 /// A tmpfs on top of `/`. Paths still start at the host's root, which lies below and is what our own root points to; so
 /// no directory of the host has to be covered to find a place for it.
 fn new_root(bytes: Option<&CStr>, inodes: Option<&CStr>) -> Result<Fd, Errno> {
-    // An option given twice counts once.
-    let mode = (c"mode", c"0755");
     let options =
-        [mode, bytes.map_or(mode, |size| (c"size", size)), inodes.map_or(mode, |count| (c"nr_inodes", count))];
-    let root = sys::new_mount(c"tmpfs", &options, ATTR_NOSUID | ATTR_NODEV)?;
+        [Some((c"mode", c"0755")), bytes.map(|size| (c"size", size)), inodes.map(|count| (c"nr_inodes", count))];
+    let root = sys::new_mount(c"tmpfs", options.into_iter().flatten(), ATTR_NOSUID | ATTR_NODEV)?;
     let host = sys::open(c"/", libc::O_PATH)?;
     sys::attach(root.0, host.0)?;
     sys::make_dir(root.0, MASK_DIR, 0o555)?;
@@ -122,36 +129,67 @@ fn image_root(tmpfs: c_int, lower: &[CString], upper: &CStr, work: &CStr) -> Res
     sys::open_in_root(tmpfs, IMAGE_DIR).map_err(at(PART_TARGET))
 }
 
-fn bind(root: c_int, source: Fd, place: &Place, attributes: u64, rules: Option<&Rules>) -> Result<(), PartErrno> {
-    sys::restrict_mount(source.0, attributes, true).map_err(at(PART_RESTRICT))?;
+/// One rule for all devices, on the directory that their mounts lie in.
+fn allow_devices(root: c_int, rules: &Rules) -> Result<(), Errno> {
+    if !rules.of_files() {
+        return Ok(());
+    }
+    sys::make_dir(root, DEV, 0o755)?;
+    rules.allow_file(sys::open_in_root(root, DEV)?.0)
+}
+
+fn bind<'a>(
+    floor: &mut Floor<'a>,
+    from: &CStr,
+    place: &'a Place,
+    read_only: u64,
+    rules: Option<&Rules>,
+) -> Result<(), PartErrno> {
+    let source = sys::copy_mounts(libc::AT_FDCWD, from).map_err(at(PART_SOURCE))?;
+    sys::restrict_mount(source.0, ATTR_NOSUID | ATTR_NODEV | read_only, true).map_err(at(PART_RESTRICT))?;
     let is_dir = sys::is_dir(source.0).map_err(at(PART_SOURCE))?;
     if let Some(rules) = rules {
         let allowed = if is_dir { rules.allow_dir(source.0) } else { rules.allow_file(source.0) };
         allowed.map_err(at(PART_RULE))?;
     }
-    let target = target(root, place, if is_dir { DIR } else { Kind::File }).map_err(at(PART_TARGET))?;
-    sys::attach(source.0, target.0).map_err(at(PART_ATTACH))
+    let spot = floor.spot(place, if is_dir { DIR } else { Kind::File }).map_err(at(PART_TARGET))?;
+    spot.attach(&source).map_err(at(PART_ATTACH))
 }
 
-/// A mount of its own, so that it stays writable when the root is not.
-fn private(root: c_int, place: &Place, mode: u32, rules: Option<&Rules>) -> Result<(), PartErrno> {
-    let dir = target(root, place, Kind::Dir(mode)).map_err(at(PART_TARGET))?;
-    let copy = sys::copy_mounts(dir.0, c"").map_err(at(PART_SOURCE))?;
-    sys::restrict_mount(copy.0, ATTR_NOSUID | ATTR_NODEV, false).map_err(at(PART_RESTRICT))?;
+/// Nothing to restrict: a device is not executed, and only a user of the host could have made it set-user-id.
+fn device<'a>(floor: &mut Floor<'a>, from: &CStr, place: &'a Place) -> Result<(), PartErrno> {
+    let source = sys::copy_mounts(libc::AT_FDCWD, from).map_err(at(PART_SOURCE))?;
+    let spot = floor.spot(place, Kind::File).map_err(at(PART_TARGET))?;
+    spot.attach(&source).map_err(at(PART_ATTACH))
+}
+
+/// A mount of its own, so that it stays writable when the root is not. It is as restricted as what it lies in.
+fn private<'a>(floor: &mut Floor<'a>, place: &'a Place, mode: u32, rules: Option<&Rules>) -> Result<(), PartErrno> {
+    let spot = floor.spot(place, Kind::Dir(mode)).map_err(at(PART_TARGET))?;
+    let copy = match &spot {
+        Spot::Made { dir, name } => sys::copy_mount_of(*dir, name),
+        Spot::There(dir) => sys::copy_mounts(dir.0, c""),
+    };
+    let copy = copy.map_err(at(PART_SOURCE))?;
     rules.map_or(Ok(()), |rules| rules.allow_dir(copy.0)).map_err(at(PART_RULE))?;
-    sys::attach(copy.0, dir.0).map_err(at(PART_ATTACH))
+    spot.attach(&copy).map_err(at(PART_ATTACH))
 }
 
 /// In an image: a directory of the tmpfs, which the image cannot have put a link at.
-fn private_from(scratch: c_int, number: c_int, root: c_int, place: &Place, mode: u32) -> Result<(), PartErrno> {
+fn private_from<'a>(
+    floor: &mut Floor<'a>,
+    scratch: c_int,
+    number: c_int,
+    place: &'a Place,
+    mode: u32,
+) -> Result<(), PartErrno> {
     let mut name = Text::new();
     name.push_number(number);
     let name = name.as_c_str().ok_or((PART_SOURCE, libc::ENAMETOOLONG))?;
     sys::make_dir(scratch, name, mode).map_err(at(PART_SOURCE))?;
-    let copy = sys::copy_mounts(scratch, name).map_err(at(PART_SOURCE))?;
-    sys::restrict_mount(copy.0, ATTR_NOSUID | ATTR_NODEV, false).map_err(at(PART_RESTRICT))?;
-    let target = target(root, place, DIR).map_err(at(PART_TARGET))?;
-    sys::attach(copy.0, target.0).map_err(at(PART_ATTACH))
+    let copy = sys::copy_mount_of(scratch, name).map_err(at(PART_SOURCE))?;
+    let spot = floor.spot(place, DIR).map_err(at(PART_TARGET))?;
+    spot.attach(&copy).map_err(at(PART_ATTACH))
 }
 
 fn seal(root: c_int, place: &Place) -> Result<(), Errno> {
@@ -159,10 +197,10 @@ fn seal(root: c_int, place: &Place) -> Result<(), Errno> {
     sys::restrict_mount(mount.0, ATTR_READ_ONLY, false)
 }
 
-fn link(root: c_int, place: &Place, to: &CStr) -> Result<(), Errno> {
+fn link<'a>(floor: &mut Floor<'a>, place: &'a Place, to: &CStr) -> Result<(), Errno> {
     let Some(((_, name), parents)) = place.prefixes.split_last() else { return Err(libc::EINVAL) };
-    let parent = make_dirs(root, parents)?;
-    already(sys::make_link(to, parent.0, name))
+    let parent = floor.dir(parents)?;
+    already(sys::make_link(to, parent, name))
 }
 
 /// Through descriptors named by number, relative to `/proc/self/fd`: no character of a path needs escaping, hundreds of
@@ -197,19 +235,20 @@ fn overlay(target: c_int, lower: &[CString], upper: &CStr, work: &CStr) -> Resul
     sys::mount(c"overlay", place, c"overlay", flags, options).map_err(at(PART_ATTACH))
 }
 
-fn fresh(
-    root: c_int,
-    place: &Place,
+fn fresh<'a>(
+    floor: &mut Floor<'a>,
+    place: &'a Place,
     kind: &CStr,
+    nodev: u64,
     options: &[(&CStr, &CStr)],
     rules: Option<&Rules>,
 ) -> Result<(), PartErrno> {
-    let nodev = if kind == c"devpts" { 0 } else { ATTR_NODEV };
-    let mount = sys::new_mount(kind, options, ATTR_NOSUID | ATTR_NOEXEC | nodev).map_err(at(PART_SOURCE))?;
+    let attributes = ATTR_NOSUID | ATTR_NOEXEC | nodev;
+    let mount = sys::new_mount(kind, options.iter().copied(), attributes).map_err(at(PART_SOURCE))?;
     // A process writes to what /proc has of itself.
     rules.map_or(Ok(()), |rules| rules.allow_file(mount.0)).map_err(at(PART_RULE))?;
-    let target = target(root, place, DIR).map_err(at(PART_TARGET))?;
-    sys::attach(mount.0, target.0).map_err(at(PART_ATTACH))
+    let spot = floor.spot(place, DIR).map_err(at(PART_TARGET))?;
+    spot.attach(&mount).map_err(at(PART_ATTACH))
 }
 
 fn freeze(root: c_int, place: &Place) -> Result<(), PartErrno> {
@@ -223,7 +262,7 @@ fn hide(root: c_int, masks: c_int, place: &Place) -> Result<(), PartErrno> {
     let Some(target) = existing(root, place).map_err(at(PART_TARGET))? else { return Ok(()) };
     let is_dir = sys::is_dir(target.0).map_err(at(PART_TARGET))?;
     let mask = if is_dir { MASK_DIR } else { MASK_FILE };
-    let copy = sys::copy_mounts(masks, mask).map_err(at(PART_SOURCE))?;
+    let copy = sys::copy_mount_of(masks, mask).map_err(at(PART_SOURCE))?;
     let attributes = ATTR_READ_ONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
     sys::restrict_mount(copy.0, attributes, false).map_err(at(PART_RESTRICT))?;
     sys::attach(copy.0, target.0).map_err(at(PART_ATTACH))
@@ -265,26 +304,63 @@ fn unless_busy(result: Result<(), Errno>) -> Result<(), Errno> {
     if result == Err(libc::EBUSY) { Ok(()) } else { result }
 }
 
-/// Opens the place of a mount, and makes it when it is missing. Links are followed as the sandbox's processes will follow
-/// them, so none leads to the host.
-fn target(root: c_int, place: &Place, kind: Kind) -> Result<Fd, Errno> {
-    match sys::open_in_root(root, place.path()) {
-        Err(libc::ENOENT) => make_target(root, place, kind),
-        result => result,
+impl Spot<'_> {
+    /// Mounts it here.
+    fn attach(&self, mount: &Fd) -> Result<(), Errno> {
+        match self {
+            Spot::Made { dir, name } => sys::attach_at(mount.0, *dir, name),
+            Spot::There(target) => sys::attach(mount.0, target.0),
+        }
     }
 }
 
-fn make_target(root: c_int, place: &Place, kind: Kind) -> Result<Fd, Errno> {
-    let Some(((path, name), parents)) = place.prefixes.split_last() else { return Err(libc::EINVAL) };
-    let parent = make_dirs(root, parents)?;
-    already(match kind {
-        Kind::Dir(mode) => sys::make_dir(parent.0, name, mode),
-        Kind::File => sys::make_file(parent.0, name, 0o644),
-    })?;
-    sys::open_in_root(root, path)
+impl<'a> Floor<'a> {
+    fn root(&self) -> c_int {
+        self.root.as_ref().map_or(-1, |fd| fd.0)
+    }
+
+    /// Makes the place of a mount, or opens it when it is there. Links are followed as the sandbox's processes will follow
+    /// them, so none leads to the host.
+    fn spot(&mut self, place: &'a Place, kind: Kind) -> Result<Spot<'a>, Errno> {
+        let Some(((path, name), parents)) = place.prefixes.split_last() else { return Err(libc::EINVAL) };
+        let dir = self.dir(parents)?;
+        let made = match kind {
+            Kind::Dir(mode) => sys::make_dir(dir, name, mode),
+            Kind::File => sys::make_file(dir, name, 0o644),
+        };
+        match made {
+            Ok(()) => Ok(Spot::Made { dir, name }),
+            Err(libc::EEXIST) => sys::open_in_root(self.root(), path).map(Spot::There),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Opens the last of these directories, making those that are missing. It stays open until the next one is asked for.
+    fn dir(&mut self, prefixes: &'a [(CString, CString)]) -> Result<c_int, Errno> {
+        let Some((path, _)) = prefixes.last() else { return Ok(self.root()) };
+        match &self.last {
+            Some((last, fd)) if **last == **path => Ok(fd.0),
+            _ => {
+                let fd = match sys::open_in_root(self.root(), path) {
+                    Err(libc::ENOENT) => make_dirs(self.root(), prefixes)?,
+                    result => result?,
+                };
+                let dir = fd.0;
+                self.last = Some((path, fd));
+                Ok(dir)
+            }
+        }
+    }
 }
 
-/// Opens the last of these directories, making those that are missing.
+/// Opens the place of an overlay, which is mounted by its descriptor.
+fn target<'a>(floor: &mut Floor<'a>, place: &'a Place) -> Result<Fd, Errno> {
+    match floor.spot(place, DIR)? {
+        Spot::There(fd) => Ok(fd),
+        Spot::Made { .. } => sys::open_in_root(floor.root(), place.path()),
+    }
+}
+
 fn make_dirs(root: c_int, prefixes: &[(CString, CString)]) -> Result<Fd, Errno> {
     let mut parent = sys::open_in_root(root, c".")?;
     for (path, name) in prefixes {

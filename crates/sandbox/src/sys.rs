@@ -86,6 +86,13 @@ pub fn copy_mounts(dir: c_int, path: &CStr) -> Result<Fd, Errno> {
     check_fd(unsafe { libc::syscall(libc::SYS_open_tree, dir, path.as_ptr(), flags) })
 }
 
+/// The same of what is called `name` in a directory, itself and not what it may point to.
+pub fn copy_mount_of(dir: c_int, name: &CStr) -> Result<Fd, Errno> {
+    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | libc::AT_SYMLINK_NOFOLLOW as c_uint;
+    // SAFETY: the name is NUL-terminated; the kernel only reads it.
+    check_fd(unsafe { libc::syscall(libc::SYS_open_tree, dir, name.as_ptr(), flags) })
+}
+
 /// Sets attributes on a mount, and with `recursive` on all below it, and makes them private. Only ever adds
 /// restrictions, so the flags that a more privileged namespace locked are never touched.
 pub fn restrict_mount(mount: c_int, set: u64, recursive: bool) -> Result<(), Errno> {
@@ -104,8 +111,20 @@ pub fn attach(mount: c_int, target: c_int) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_move_mount, mount, EMPTY, target, EMPTY, flags) }).map(|_| ())
 }
 
+/// Puts a detached mount at what is called `name` in a directory, itself and not what it may point to.
+pub fn attach_at(mount: c_int, dir: c_int, name: &CStr) -> Result<(), Errno> {
+    // SAFETY: both paths are NUL-terminated.
+    let done =
+        unsafe { libc::syscall(libc::SYS_move_mount, mount, EMPTY, dir, name.as_ptr(), MOVE_MOUNT_F_EMPTY_PATH) };
+    check(done).map(|_| ())
+}
+
 /// A new, detached mount of a file system that needs no device.
-pub fn new_mount(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Result<Fd, Errno> {
+pub fn new_mount<'a>(
+    kind: &CStr,
+    options: impl Iterator<Item = (&'a CStr, &'a CStr)>,
+    attributes: u64,
+) -> Result<Fd, Errno> {
     // SAFETY: all strings are NUL-terminated and only read.
     unsafe {
         let fs = check_fd(libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC))?;
