@@ -402,3 +402,44 @@ fn a_list_with_an_entry_that_nobody_reaches_is_refused() {
         assert!(error.contains(&format!("`{entry}` is in the step's network list, but no step reaches it")), "{error}");
     }
 }
+
+#[test]
+fn curl_and_git_need_no_proxy() {
+    on_a_host("curl_and_git_need_no_proxy", |host| {
+        let folder = host.file("x", "").parent().expect("a folder").to_path_buf();
+        let mut servers = [
+            "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=a.example.com \
+             -addext subjectAltName=DNS:a.example.com 2>/dev/null && exec openssl s_server -quiet -www -accept 203.0.113.1:443 \
+             -key key.pem -cert cert.pem",
+            "git init -q repo && cd repo && git -c user.name=a -c user.email=a@example.com commit -q --allow-empty -m one && \
+             exec \"$(git --exec-path)/git-daemon\" --export-all --base-path=.. --listen=203.0.113.1 --reuseaddr --port=9418 ..",
+        ]
+        .map(|script| {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", script]).current_dir(&folder).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().expect("a shell")
+        });
+        for port in [443, 9418] {
+            let up = || std::net::TcpStream::connect((HOST, port)).is_ok();
+            assert!(
+                (0..400).any(|_| up() || {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    false
+                }),
+                "{port}"
+            );
+        }
+        let (net, gate) = open(policy(only(&["a.example.com:443", "git.example.com:9418"]))).expect("a gate");
+        let script = "cd /tmp; curl -sS --cacert /run/scene/cert.pem https://a.example.com/ | grep -c -m1 'TLSv1.3'
+            curl -sS --cacert /run/scene/cert.pem --proxy $PACE_PROXY https://a.example.com/ | grep -c -m1 'TLSv1.3'
+            curl -sS https://b.example.com/ 2>&1 | head -c 47; echo
+            git clone -q git://git.example.com/repo && git -C repo log --format=%s";
+        let ended = host.runs(Arc::new(net), &gate, &["sh", "-c", script]);
+        for server in &mut servers {
+            let _ = (server.kill(), server.wait());
+        }
+        assert_eq!(ended.output, "1\n1\ncurl: (6) Could not resolve host: b.example.com\none\n");
+        let traffic = gate.finish();
+        let names: Vec<_> = traffic.hosts.iter().map(|host| (host.host.as_str(), host.connections)).collect();
+        assert_eq!(names, [("a.example.com", 2), ("git.example.com", 1)]);
+    });
+}
