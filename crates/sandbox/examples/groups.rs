@@ -81,6 +81,7 @@ fn main() {
         std::hint::black_box(group.usage());
     });
     let kept = Arc::new(kept);
+    stages(&tenant, &limits);
     measure("sandbox in a kept group", || run(Spec { group: Some(kept.clone()), ..spec() }));
     measure("sandbox without group again", || run(spec()));
     let many = Spec {
@@ -96,4 +97,27 @@ fn main() {
     measure("sample of 20 processes", || {
         std::hint::black_box(sampler.sample());
     });
+}
+
+fn stages(tenant: &Arc<sandbox::cgroup::Tenant>, limits: &Limits) {
+    let mut least = [u128::MAX; 5];
+    let mut cpus = [0u128; 5];
+    for _ in 0..ROUNDS {
+        let mut marks = vec![(Instant::now(), cpu())];
+        let group = Arc::new(tenant.group("a", limits).expect("may be made"));
+        marks.push((Instant::now(), cpu()));
+        let mut child = Spec { group: Some(group.clone()), ..spec() }.spawn().expect("starts");
+        marks.push((Instant::now(), cpu()));
+        child.wait().expect("nobody else waits");
+        marks.push((Instant::now(), cpu()));
+        std::hint::black_box(group.usage());
+        marks.push((Instant::now(), cpu()));
+        drop(group);
+        marks.push((Instant::now(), cpu()));
+        for (i, pair) in marks.windows(2).enumerate() {
+            least[i] = least[i].min((pair[1].0 - pair[0].0).as_micros());
+            cpus[i] += (pair[1].1 - pair[0].1).as_micros();
+        }
+    }
+    println!("make, spawn, wait, read, remove: min {least:?} cpu {:?}", cpus.map(|all| all / ROUNDS as u128));
 }

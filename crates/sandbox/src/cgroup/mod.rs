@@ -23,7 +23,7 @@ pub use usage::GroupUsage;
 pub(crate) use node::Birth;
 
 use node::Node;
-use tree::{Controller, Tree, Version};
+use tree::{Controller, Mounted, Tree, Version};
 
 /// Where this process may make groups. Opened once for an agent.
 #[derive(Debug)]
@@ -102,21 +102,25 @@ impl Groups {
     /// # Errors
     /// Says why no group can be made here at all, and what to do about it.
     pub fn open() -> Result<Groups, NoGroups> {
-        let mounted = tree::mounted();
+        Groups::open_in(&tree::mounted())
+    }
+
+    fn open_in(mounted: &[Mounted]) -> Result<Groups, NoGroups> {
         let mut refused = Vec::new();
         let mut trees: Vec<Tree> = Vec::new();
         // Version 2 first: what it has is not taken from version 1.
         for version in [Version::V2, Version::V1] {
             for one in mounted.iter().filter(|one| one.version == version) {
-                match tree::open(one, !trees.is_empty()) {
+                let beside_v2 = trees.iter().any(|tree| tree.version == Version::V2);
+                match tree::open(one, beside_v2) {
                     Ok(tree) => trees.extend(tree),
                     Err(why) => refused.push((one.clone(), why)),
                 }
             }
         }
-        let abilities = abilities::of(&trees, &mounted, &refused);
+        let abilities = abilities::of(&trees, mounted, &refused);
         if trees.is_empty() {
-            return Err(abilities::none(&mounted, &refused));
+            return Err(abilities::none(mounted, &refused));
         }
         Ok(Groups { trees: trees.into(), abilities })
     }
@@ -289,4 +293,62 @@ fn check_name(name: &str) -> Result<(), GroupError> {
         "`{}` cannot be the name of a control group: it is 1 to 200 letters, digits, `-` and `_`",
         name.escape_debug()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::{Exit, HostView, Root, Spec};
+
+    /// As on a host without version 2; nothing where this host has no version 1 or we are not root.
+    fn version_1() -> Option<Groups> {
+        let mounted: Vec<Mounted> = tree::mounted().into_iter().filter(|one| one.version == Version::V1).collect();
+        Groups::open_in(&mounted).ok()
+    }
+
+    fn shell(script: &str, group: &Arc<Group>) -> Spec {
+        let mut view = HostView { show: vec!["/usr".into()], ..HostView::default() };
+        view.links =
+            ["bin", "lib", "lib64"].map(|name| (format!("/{name}").into(), format!("usr/{name}").into())).into();
+        let argv = ["sh", "-c", script].map(Into::into).into();
+        Spec {
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            group: Some(group.clone()),
+            ..Spec::new(argv, Root::Host(view))
+        }
+    }
+
+    fn eventually(what: &str, holds: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < Duration::from_secs(60), "never happened: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn version_1_alone_counts_stops_and_kills_a_fork_bomb() {
+        let Some(groups) = version_1() else { return };
+        assert_ne!(groups.abilities.kill, Ability::Yes);
+        let tenant = groups.tenant("tests", &Limits::default()).expect("is made");
+        let limits = Limits { pids: Some(64), memory: Some(256 << 20), ..Limits::default() };
+        let group = Arc::new(tenant.group("one", &limits).expect("is made"));
+        let mut child = shell("f() { f | f; }; while :; do f; done", &group).spawn().expect("starts");
+        eventually("it is at its limit", || group.usage().pids_refused > 0);
+        group.freeze(true).expect("stops");
+        let before = group.usage().cpu;
+        assert!(before > Duration::ZERO);
+        group.kill();
+        assert_eq!(child.wait().expect("nobody else waits").0, Exit::Signal(libc::SIGKILL));
+        let limit = group.paths().iter().find_map(|(path, _)| std::fs::read_to_string(path.join("pids.max")).ok());
+        assert_eq!(limit.as_deref(), Some("64\n"), "the fence around the killing is gone");
+    }
+
+    #[test]
+    fn where_nothing_is_mounted_the_advice_is_to_mount_something() {
+        let none = Groups::open_in(&[]).expect_err("there is nothing").to_string();
+        assert!(none.starts_with("no control groups are mounted; mount them"), "{none}");
+    }
 }
