@@ -8,7 +8,7 @@ use crate::support::{PACE, Repo, finish, is_root};
 const USER: &str = "54321";
 
 /// A repository that belongs to the ordinary user, and `pace` run by that user from a place it can read.
-fn as_user(repo: &Repo, args: &[&str]) -> crate::support::Ended {
+pub fn as_user(repo: &Repo, args: &[&str]) -> crate::support::Ended {
     let binary = repo.folder.path().join("pace");
     if !binary.exists() {
         std::fs::copy(PACE, &binary).expect("a copy of pace");

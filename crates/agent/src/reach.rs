@@ -44,7 +44,8 @@ impl Reach {
             let (net, _) = Net::new(Sockets::default()).map_err(|error| trouble(&error))?;
             reach.net = Some(Arc::new(net));
         }
-        if !command.services.is_empty() {
+        // The host's own file would tell addresses for names that the gate knows better.
+        if reach.net.is_some() {
             let names = command.services.iter().map(|service| service.id.as_str());
             reach.hosts = Some(write(room, "hosts", &hosts_file(names))?);
         }
