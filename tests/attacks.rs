@@ -2,23 +2,29 @@
 
 #[path = "attacks/captured.rs"]
 mod captured;
+#[path = "attacks/images.rs"]
+mod images;
 #[path = "attacks/leaks.rs"]
 mod leaks;
 #[path = "attacks/lifetime.rs"]
 mod lifetime;
+#[path = "attacks/limits.rs"]
+mod limits;
+#[path = "attacks/networks.rs"]
+mod networks;
 #[path = "attacks/scene.rs"]
 mod scene;
 
 use std::path::Path;
 
 use attacks::stage::{Stage, Who};
-use attacks::{ATTACKS, Attack};
+use attacks::{Attack, all, single};
 
 use scene::{PACE, is_root, program};
 
 /// Plays all that are one program in one step, and says what was seen that must not be.
 fn play(who: Who) {
-    let attacks: Vec<&Attack> = ATTACKS.iter().copied().flatten().filter(|attack| attack.run.is_some()).collect();
+    let attacks = single();
     let mut stage = Stage::new(who, program());
     let seen = stage.under_pace(Path::new(PACE), &attacks);
     let index = usize::from(who == Who::User);
@@ -51,9 +57,15 @@ fn every_attack_is_held_off_for_an_ordinary_user() {
 
 #[test]
 fn every_scene_of_the_table_is_played() {
-    let scenes = ATTACKS.iter().copied().flatten().filter(|attack| attack.run.is_none()).map(|attack| attack.name);
-    let sources =
-        [include_str!("attacks/captured.rs"), include_str!("attacks/leaks.rs"), include_str!("attacks/lifetime.rs")];
+    let scenes = all().filter(|attack| attack.run.is_none()).map(|attack| attack.name);
+    let sources = [
+        include_str!("attacks/captured.rs"),
+        include_str!("attacks/images.rs"),
+        include_str!("attacks/leaks.rs"),
+        include_str!("attacks/lifetime.rs"),
+        include_str!("attacks/limits.rs"),
+        include_str!("attacks/networks.rs"),
+    ];
     let played =
         sources.iter().flat_map(|text| text.split("scene(\"").skip(1)).filter_map(|rest| rest.split('"').next());
     let (mut told, mut played): (Vec<_>, Vec<_>) = (scenes.collect(), played.collect());

@@ -75,6 +75,11 @@ fn sandbox() {
 }
 
 #[test]
+fn security() {
+    page("security.md");
+}
+
+#[test]
 fn secrets() {
     page("secrets.md");
 }

@@ -37,8 +37,8 @@ fn a_secret_is_in_no_file_of_ours() {
 #[test]
 fn a_secret_is_not_in_the_environment_of_another_step() {
     scene("secret-of-another-step", |stage| {
-        let cmd = "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c hunter2 || true; \
-                   env | grep -c TOKEN= || true; cat /proc/[0-9]*/cmdline 2>/dev/null | grep -c hunter2- || true";
+        let cmd = "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c hunter[2] || true; \
+                   env | grep -c ^TOKEN= || true; cat /proc/[0-9]*/cmdline 2>/dev/null | grep -c hunter[2]- || true";
         let steps = json!([
             { "id": "owner", "cmd": "sleep 1", "secrets": ["TOKEN"], "cache": "never" },
             { "id": "thief", "cmd": cmd, "cache": "never" },

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use attacks::stage::{self, Stage, Who};
-use attacks::{ATTACKS, Attack, Bare};
+use attacks::{Attack, Bare, single};
 
 type Column = (&'static str, BTreeMap<String, String>);
 
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     }
     let program = stage::program();
     let pace = std::env::args_os().nth(1).map_or_else(beside, PathBuf::from);
-    let single: Vec<&Attack> = ATTACKS.iter().copied().flatten().filter(|attack| attack.run.is_some()).collect();
+    let single = single();
     let harmless: Vec<&Attack> = single.iter().copied().filter(|attack| attack.bare != Bare::NotTried).collect();
     let mut root = Stage::new(Who::Root, &program);
     let mut columns: Vec<Column> = Vec::new();

@@ -270,10 +270,13 @@ pub fn found(count: usize, what: &str) -> Outcome {
     if count == 0 { Outcome::Harmless(text) } else { Outcome::Escaped(text) }
 }
 
-/// Reads a byte.
+/// Reads a byte. A cover is empty, for those whom no mode stops from opening it.
 pub fn read(path: impl AsRef<Path>) -> Outcome {
     let mut byte = [0];
-    Outcome::of(File::open(path).and_then(|mut file| file.read(&mut byte)), "it was read")
+    match File::open(path).and_then(|mut file| file.read(&mut byte)) {
+        Ok(0) => Outcome::harmless("it is empty"),
+        result => Outcome::of(result, "it was read"),
+    }
 }
 
 /// Opens to write and writes nothing.

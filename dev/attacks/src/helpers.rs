@@ -2,7 +2,8 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -10,7 +11,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::Outcome;
 use crate::kernel::{call, memory, text};
+use crate::privileges::run_as;
 
 /// `helper WORD`: says something about the process that it became.
 pub fn help(args: &[String]) -> ExitCode {
@@ -24,11 +27,177 @@ pub fn help(args: &[String]) -> ExitCode {
         Some("overlay") => overlay(&args[1..]),
         Some("deep") => deep(args.get(1).and_then(|count| count.parse().ok()).unwrap_or(0)),
         Some("names") => names(),
+        Some("fork") => return fork_bomb(number(args)),
+        Some("memory") => return memory_bomb(number(args)),
+        Some("memory-file") => return memory_file(number(args)),
+        Some("fill") => return fill(args.get(2).map_or("fill", String::as_str), number(args)),
+        Some("files") => return files(number(args)),
+        Some("descriptors") => return descriptors(),
+        Some("fetch") => args[1..].iter().for_each(|address| fetch(address)),
+        Some("proxy") => args[1..].iter().for_each(|address| proxy(address)),
+        Some("name") => args[1..].iter().for_each(|name| ask(name)),
+        Some("run-as") => println!("run-as: {}", run_as(args.get(1).map_or("", String::as_str))),
+        Some("rights") => {
+            println!("rights: {}", crate::privileges::status("CapEff", |value| value == "0000000000000000"))
+        }
+        Some("write-root") => write_root(),
         Some("linger") => linger(),
         Some("meet") => meet(),
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
+}
+
+/// Leaves a file in the root's folder, and says whether it was there.
+fn write_root() {
+    let known = fs::metadata("/etc/written").is_ok();
+    let written = fs::write("/etc/written", "x");
+    println!(
+        "it {}, {}",
+        if known { "is there" } else { "was not there" },
+        written.map_or_else(|e| e.to_string(), |()| "and is now".into())
+    );
+}
+
+fn number(args: &[String]) -> usize {
+    args.get(1).and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+/// Says what stopped it, and fails: a limit is named only where a step failed.
+fn stopped(what: &str, error: std::io::Error) -> ExitCode {
+    println!("{what}: {}", Outcome::from(error));
+    ExitCode::FAILURE
+}
+
+fn fork_bomb(count: usize) -> ExitCode {
+    for _ in 0..count {
+        let started = crate::kernel::fork(|| {
+            std::thread::sleep(Duration::from_secs(60));
+            0
+        });
+        if let Err(error) = started {
+            return stopped("fork", error);
+        }
+    }
+    println!("ESCAPED: {count} processes run");
+    ExitCode::SUCCESS
+}
+
+fn memory_bomb(mebibytes: usize) -> ExitCode {
+    let mut all = Vec::new();
+    for number in 0..mebibytes {
+        all.push(vec![number as u8 | 1; 1 << 20]);
+    }
+    // Long enough to be seen by whoever only looks now and then.
+    std::thread::sleep(Duration::from_secs(3));
+    println!("ESCAPED: it took {} MiB", all.len());
+    ExitCode::SUCCESS
+}
+
+fn memory_file(mebibytes: usize) -> ExitCode {
+    let file = match crate::kernel::call_for_fd(libc::SYS_memfd_create, &[text(c"bomb"), 0]) {
+        Ok(fd) => fs::File::from(fd),
+        Err(error) => return stopped("memory file", error),
+    };
+    fill_file(file, mebibytes)
+}
+
+fn fill(path: &str, mebibytes: usize) -> ExitCode {
+    match fs::File::create(path) {
+        Ok(file) => fill_file(file, mebibytes),
+        Err(error) => stopped("fill", error),
+    }
+}
+
+fn fill_file(mut file: fs::File, mebibytes: usize) -> ExitCode {
+    for number in 0..mebibytes {
+        if let Err(error) = file.write_all(&vec![number as u8 | 1; 1 << 20]) {
+            return stopped("fill", error);
+        }
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    println!("ESCAPED: it wrote {mebibytes} MiB");
+    ExitCode::SUCCESS
+}
+
+fn files(count: usize) -> ExitCode {
+    let _ = fs::create_dir("files");
+    for number in 0..count {
+        if let Err(error) = fs::write(format!("files/{number}"), "") {
+            return stopped("files", error);
+        }
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    println!("ESCAPED: it made {count} files");
+    ExitCode::SUCCESS
+}
+
+fn descriptors() -> ExitCode {
+    let mut open = Vec::new();
+    loop {
+        match fs::File::open("/dev/null") {
+            Ok(file) if open.len() < 100_000 => open.push(file),
+            Ok(_) => break,
+            Err(error) => return stopped("open", error),
+        }
+    }
+    println!("ESCAPED: {} are open", open.len());
+    ExitCode::SUCCESS
+}
+
+/// Whether a server says anything. To have connected is not enough: that may be a gate.
+fn fetch(address: &str) {
+    let answer = TcpStream::connect(address).and_then(|mut stream| {
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET / HTTP/1.0\r\nHost: 169.254.169.254\r\n\r\n")?;
+        let mut bytes = [0; 1024];
+        let length = stream.read(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    });
+    match answer {
+        Ok(text) if text.contains("attacked") => println!("{address}: ESCAPED: {text}"),
+        _ => println!("{address}: no answer"),
+    }
+}
+
+/// The same by the proxy that the step was told of.
+fn proxy(address: &str) {
+    let proxy = std::env::var("PACE_PROXY").unwrap_or_default();
+    let proxy = proxy.trim_start_matches("http://").trim_end_matches('/').to_string();
+    let answer = TcpStream::connect(&proxy).and_then(|mut stream| {
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
+        let mut bytes = [0; 1024];
+        let length = stream.read(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    });
+    let line = answer.unwrap_or_else(|error| error.to_string()).lines().next().unwrap_or_default().to_string();
+    println!("{address} by proxy: {line}");
+}
+
+/// Asks the step's name server, with what a thief would put into the name.
+fn ask(name: &str) {
+    let config = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let server =
+        config.lines().find_map(|line| line.strip_prefix("nameserver ")).unwrap_or("127.0.0.1").trim().to_string();
+    let mut question = vec![0x13, 0x37, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        question.push(label.len() as u8);
+        question.extend(label.as_bytes());
+    }
+    question.extend([0, 0, 16, 0, 1]);
+    let answer = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        socket.send_to(&question, (server.as_str(), 53))?;
+        let mut bytes = [0; 512];
+        socket.recv(&mut bytes)?;
+        Ok(bytes[3] & 0xf)
+    });
+    match answer {
+        Ok(0) => println!("{name}: ESCAPED: answered"),
+        Ok(code) => println!("{name}: refused with code {code}"),
+        Err(_) => println!("{name}: no answer"),
+    }
 }
 
 /// Sets the attributes by which an overlay redirects a folder, closes it to what is below, and takes content from elsewhere.

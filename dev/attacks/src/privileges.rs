@@ -219,7 +219,7 @@ fn prctl(option: i32, args: &[usize]) -> Outcome {
 }
 
 /// Runs this program by another name, whose bits would make it another user.
-fn run_as(path: &str) -> Outcome {
+pub fn run_as(path: &str) -> Outcome {
     let output = Command::new(path).args(["helper", "users"]).output();
     output.map_or_else(Outcome::from, |output| match String::from_utf8_lossy(&output.stdout).trim() {
         "same" => Outcome::harmless("it runs as the same user"),

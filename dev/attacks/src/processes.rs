@@ -115,22 +115,17 @@ pub const ATTACKS: &[Attack] = &[
         Outcome::of(call(libc::SYS_kcmp, &[1, std::process::id() as usize, 1, 0, 0]), "they were compared")
     })
     .bare(Bare::Depends),
-    attack(
-        "kill-1",
-        "kills process 1, which watches over the step",
-        Wall::Pids,
-        "harmless: process 1 lives",
-        |world| signal_1(world, libc::SIGKILL),
-    )
-    .bare(Bare::NotTried),
-    attack("stop-1", "stops process 1", Wall::Pids, "harmless: process 1 lives", |world| {
-        signal_1(world, libc::SIGSTOP)
+    attack("kill-1", "kills process 1, which watches over the step", Wall::Pids, EPERM, |world| {
+        signal_1(world, libc::SIGKILL)
     })
+    .lacking("harmless: process 1 lives")
     .bare(Bare::NotTried),
-    attack("terminate-1", "asks process 1 to end", Wall::Pids, "harmless: process 1 lives", |world| {
-        signal_1(world, libc::SIGTERM)
-    })
-    .bare(Bare::NotTried),
+    attack("stop-1", "stops process 1", Wall::Pids, EPERM, |world| signal_1(world, libc::SIGSTOP))
+        .lacking("harmless: process 1 lives")
+        .bare(Bare::NotTried),
+    attack("terminate-1", "asks process 1 to end", Wall::Pids, EPERM, |world| signal_1(world, libc::SIGTERM))
+        .lacking("harmless: process 1 lives")
+        .bare(Bare::NotTried),
     attack("shared-memory-outside", "attaches to shared memory of the host", Wall::Ipc, "refused ENOENT", |world| {
         Outcome::of(call(libc::SYS_shmget, &[world.ipc_key as usize, 0, 0]), "it is attached")
     }),

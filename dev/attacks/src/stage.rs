@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -42,7 +42,7 @@ pub struct Stage {
     shared_memory: Option<usize>,
     /// They answer as long as this lives.
     _listeners: Vec<UnixListener>,
-    _server: TcpListener,
+    server: TcpListener,
 }
 
 /// How a program ended, with what it printed.
@@ -106,7 +106,7 @@ impl Stage {
             ipc_key,
             caged: true,
         };
-        Stage { folder, who, victim, world, shared_memory, _listeners: listeners, _server: server }
+        Stage { folder, who, victim, world, shared_memory, _listeners: listeners, server: server }
     }
 
     /// The repository.
@@ -116,6 +116,20 @@ impl Stage {
     /// Its folder, with the cache, the state and what is outside.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+    /// As whom it is played.
+    pub fn who(&self) -> Who {
+        self.who
+    }
+    /// How many connections the server on the host's loopback was sent since this was asked last.
+    pub fn visitors(&self) -> usize {
+        let _ = self.server.set_nonblocking(true);
+        let mut count = 0;
+        while let Ok((mut visitor, _)) = self.server.accept() {
+            let _ = visitor.write_all(b"attacked");
+            count += 1;
+        }
+        count
     }
     /// The partners.
     pub fn world(&self) -> &World {

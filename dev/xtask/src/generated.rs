@@ -3,11 +3,12 @@
 use crate::repository::{Problem, Repository};
 
 /// Path and content of every generated file.
-fn files() -> [(&'static str, String); 3] {
+fn files() -> [(&'static str, String); 4] {
     [
         ("docs/reference/language.md", lang::reference()),
         ("docs/reference/errors.md", errors()),
         ("docs/reference/paceline.schema.json", lang::json_schema()),
+        ("docs/reference/attacks.md", attacks::document::page()),
     ]
 }
 
