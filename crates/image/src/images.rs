@@ -179,6 +179,29 @@ impl Images {
         Ok(document::read_config(&self.config(&source, &manifest, stop)?, manifest.layers.len())?.0)
     }
 
+    /// A locked image that needs nothing any more: nobody is asked, nothing is fetched or unpacked.
+    pub fn here(&self, reference: &Reference, lock: &Lock) -> Option<Image> {
+        let sum = reference.name().and_then(|name| name.sum).or_else(|| lock.sum(reference))?;
+        let mut digest = sum;
+        let mut bytes = self.kept_document(&digest, MANIFEST_BYTES_MAX)?;
+        for _ in 0..INDEX_DEPTH_MAX {
+            let manifest = match document::read(&bytes, "").ok()? {
+                Document::Manifest(manifest) => manifest,
+                Document::Index(index) => {
+                    digest = document::choose(&index, &self.options.platform, "").ok()?.digest("").ok()?.into();
+                    bytes = self.kept_document(&digest, MANIFEST_BYTES_MAX)?;
+                    continue;
+                }
+            };
+            let config = self.kept_document(&manifest.config.into(), CONFIG_BYTES_MAX)?;
+            let (config, diff_ids) = document::read_config(&config, manifest.layers.len()).ok()?;
+            let held = diff_ids.iter().map(|id| self.layers.hold(id).map(Arc::new)).collect::<Option<Vec<_>>>()?;
+            let layers = held.iter().rev().map(|held| held.fs.clone()).collect();
+            return Some(Image { digest: digest.sized(bytes.len() as u64), layers, config, _held: held });
+        }
+        None
+    }
+
     /// What images take on the disk.
     pub fn usage(&self) -> Usage {
         self.layers.usage()

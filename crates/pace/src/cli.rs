@@ -76,6 +76,8 @@ pub enum Command {
     Runs(RunsArgs),
     /// Show the log of a run or of one of its steps
     Logs(LogsArgs),
+    /// Fetch, lock, build and push images, without a daemon
+    Image(ImageArgs),
     /// Look after the local cache
     Cache(CacheArgs),
     /// Say what this host can enforce, and what to do about the rest
@@ -239,12 +241,87 @@ pub struct LogsArgs {
     /// The run's number [default: the last run] and the step [default: all]
     #[arg(value_name = "[RUN] [STEP]", num_args = 0..=2)]
     pub target: Vec<String>,
+    /// Print the log of this service of the step instead of the step's own
+    #[arg(long, value_name = "ID")]
+    pub service: Option<String>,
     /// Print the time of each line
     #[arg(short, long)]
     pub timestamps: bool,
     /// Wait for more while the run goes on
     #[arg(short, long)]
     pub follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    #[command(subcommand)]
+    pub what: ImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Fetch images and unpack them, so that steps find them ready
+    Pull {
+        /// Like `debian:12`, `registry.example.com/app@sha256:…`, `oci:FOLDER`, `oci-archive:FILE`
+        #[arg(value_name = "IMAGE", required = true)]
+        images: Vec<String>,
+    },
+    /// Write down in paceline.lock which digest each image name stands for now
+    Lock {
+        /// Lock these again [default: all that the pipeline names, and nothing else]
+        #[arg(value_name = "IMAGE")]
+        images: Vec<String>,
+    },
+    /// Build an image: a base, files, and what its config shall say; the same input makes the same bytes
+    Build(Box<BuildArgs>),
+    /// Send an image to a registry
+    Push {
+        /// Where it is: `oci:FOLDER`, `oci-archive:FILE`, `docker-archive:FILE`, or a name in a registry
+        #[arg(value_name = "IMAGE")]
+        image: String,
+        /// Its name in the registry
+        #[arg(value_name = "NAME")]
+        to: String,
+    },
+    /// List the images of paceline.lock and whether they are ready here
+    Ls,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// The image to build on, or `scratch` for nothing
+    #[arg(long, value_name = "IMAGE")]
+    pub base: String,
+    /// Add a file or a folder; `{os}`, `{arch}` and `{variant}` in SRC are those of the platform; may be given several times
+    #[arg(long, value_name = "SRC:DEST[:MODE]")]
+    pub add: Vec<String>,
+    /// Set a variable; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// The command, as a JSON list or one word
+    #[arg(long, value_name = "WORDS")]
+    pub cmd: Option<String>,
+    /// What is put before the command, as a JSON list or one word
+    #[arg(long, value_name = "WORDS")]
+    pub entrypoint: Option<String>,
+    /// Who its programs run as: a name or a number, perhaps with `:GROUP`
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Where its programs start
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Set a label; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub label: Vec<String>,
+    /// For which machines, by commas; more than one makes an index [default: this one]
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
+    pub platform: Vec<String>,
+    /// Write it here: `oci:FOLDER[:TAG]` or `oci-archive:FILE[:TAG]`
+    #[arg(long, value_name = "PLACE", required_unless_present = "push")]
+    pub to: Option<String>,
+    /// Send it to a registry under this name
+    #[arg(long, value_name = "NAME")]
+    pub push: Option<String>,
 }
 
 #[derive(Debug, Args)]

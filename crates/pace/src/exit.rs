@@ -74,6 +74,14 @@ impl Failure {
     pub fn infrastructure(message: impl Display) -> Self {
         Failure { exit: Exit::Infrastructure, message: message.to_string(), help: None }
     }
+    /// What was asked for is not to be had, or must not be had.
+    pub fn refused(message: impl Display) -> Self {
+        Failure { exit: Exit::Refused, message: message.to_string(), help: None }
+    }
+    /// The user asked to stop.
+    pub fn cancelled(message: impl Display) -> Self {
+        Failure { exit: Exit::Cancelled, message: message.to_string(), help: None }
+    }
     /// Adds what to do next.
     pub fn help(mut self, help: impl Display) -> Self {
         self.help = Some(help.to_string());

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Init(args) => command::init::run(&cli, args, &mut screen),
         Command::Runs(args) => command::runs::run(&cli, args, &mut screen),
         Command::Logs(args) => command::logs::run(&cli, args, &mut screen),
+        Command::Image(args) => command::image::run(&cli, args, &mut screen),
         Command::Cache(args) => command::cache::run(args, &mut screen),
         Command::Doctor(args) => command::doctor::run(args, &mut screen),
         Command::Schema => command::explain::schema(&mut screen),

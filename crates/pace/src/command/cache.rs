@@ -1,8 +1,10 @@
 //! `pace cache`: sizes, clean-up and verification of the local cache.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use cas::gc;
+use image::Images;
 use model::Bytes;
 use model::units::{parse_bytes, parse_duration};
 
@@ -20,6 +22,7 @@ pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
         CacheCommand::Path => screen.text(&root.display().to_string()),
         CacheCommand::Stats => {
             let stats = gc::stats(&root).map_err(Failure::infrastructure)?;
+            let images = images(&root)?.usage();
             show(
                 screen,
                 &[
@@ -28,31 +31,35 @@ pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
                     ("actions", stats.actions),
                     ("named_caches", stats.named),
                     ("named_bytes", stats.named_bytes),
+                    ("image_layers", images.layers),
+                    ("image_bytes", images.layer_bytes + images.partial_bytes),
                     ("scratch_bytes", stats.scratch_bytes),
                     ("damaged", stats.damaged),
                 ],
             );
         }
         CacheCommand::Gc { max_size, max_age, dry_run } => {
-            let keep = gc::Keep {
-                bytes_max: Some(
-                    parse_bytes(max_size).map_err(|why| Failure::usage(format!("--max-size {max_size}: {why}")))?.0,
-                ),
-                age_max: Some(
-                    parse_duration(max_age).map_err(|why| Failure::usage(format!("--max-age {max_age}: {why}")))?,
-                ),
-            };
-            let report = gc::gc(&root, keep, SystemTime::now(), *dry_run).map_err(Failure::infrastructure)?;
+            let bytes_max =
+                parse_bytes(max_size).map_err(|why| Failure::usage(format!("--max-size {max_size}: {why}")))?.0;
+            let age_max =
+                Some(parse_duration(max_age).map_err(|why| Failure::usage(format!("--max-age {max_age}: {why}")))?);
+            // Images first, with half of the room: so neither side can push out all of the other, and both fit together.
+            let now = SystemTime::now();
+            let keep = image::Keep { bytes_max: Some(bytes_max / 2), age_max };
+            let layers = images(&root)?.gc(keep, now, *dry_run).map_err(Failure::infrastructure)?;
+            let keep = gc::Keep { bytes_max: Some(bytes_max.saturating_sub(layers.bytes_left)), age_max };
+            let report = gc::gc(&root, keep, now, *dry_run).map_err(Failure::infrastructure)?;
             show(
                 screen,
                 &[
-                    (if *dry_run { "would_free_bytes" } else { "freed_bytes" }, report.bytes),
+                    (if *dry_run { "would_free_bytes" } else { "freed_bytes" }, report.bytes + layers.bytes),
                     ("blobs", report.blobs),
                     ("actions", report.actions),
                     ("named_caches", report.named),
+                    ("image_layers", layers.layers),
                     ("scratch", report.scratch),
-                    ("pinned", report.pinned),
-                    ("left_bytes", report.bytes_left),
+                    ("pinned", report.pinned + layers.pinned),
+                    ("left_bytes", report.bytes_left + layers.bytes_left),
                 ],
             );
         }
@@ -74,6 +81,10 @@ pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
         }
     }
     Ok(Exit::Green)
+}
+
+fn images(root: &Path) -> Result<Images, Failure> {
+    Images::open(root, image::Options::new(Path::new("/"))).map_err(Failure::infrastructure)
 }
 
 fn show(screen: &mut Screen, rows: &[(&str, u64)]) {

@@ -5,6 +5,7 @@ pub mod check;
 pub mod completions;
 pub mod doctor;
 pub mod explain;
+pub mod image;
 pub mod init;
 pub mod logs;
 pub mod plan;
