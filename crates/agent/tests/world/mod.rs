@@ -180,6 +180,20 @@ impl World {
         }
     }
 
+    /// Waits for the ends of two attempts that run side by side.
+    pub fn wait_both(&self, one: &AttemptSpec, other: &AttemptSpec) -> Vec<AttemptEnd> {
+        let mut ends = Vec::new();
+        while ends.len() < 2 {
+            let report = self.reports.as_ref().expect("begin first").recv_timeout(Duration::from_secs(120));
+            if let Report::Finished { fence, result, .. } = report.expect("a report within two minutes")
+                && [one.fence, other.fence].contains(&fence)
+            {
+                ends.push(result.end.clone());
+            }
+        }
+        ends
+    }
+
     pub fn run(&self, step: Step) -> Seen {
         let spec = self.start(step);
         self.wait(&spec)
