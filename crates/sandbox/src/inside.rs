@@ -7,6 +7,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
 
 use libc::{c_char, c_int, c_long, c_ulong, c_void};
 
@@ -92,6 +93,9 @@ pub fn first_process(launch: &Launch, stdio: [c_int; 3], control: c_int) -> ! {
         sys::exit(errno);
     }
     sys::default_signals();
+    if let Some(arguments) = launch.arguments {
+        arguments.forget();
+    }
     // Modes are exactly what the plan says; the command gets the usual mask.
     sys::set_umask(0);
     let ground = run(&launch.setup, launch);
@@ -126,6 +130,44 @@ fn join_group(launch: &Launch) -> Result<(), Errno> {
         sys::check(c_long::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }))?;
     }
     Ok(())
+}
+
+/// Where the kernel finds a process's arguments. Process 1 is a copy of the caller: its step would read the caller's
+/// command line in `/proc/1/cmdline`, which is open to everybody.
+#[derive(Clone, Copy, Debug)]
+pub struct Arguments {
+    start: usize,
+    end: usize,
+}
+
+impl Arguments {
+    /// What process 1 is called instead.
+    const NAME: &[u8] = b"sandbox";
+
+    /// Of this program; asked once, they do not move.
+    pub fn ours() -> Option<Arguments> {
+        static OURS: OnceLock<Option<Arguments>> = OnceLock::new();
+        *OURS.get_or_init(|| {
+            let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+            // The name in brackets may have spaces. After it, the start and the end of the arguments are fields 46 and 47.
+            let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(45);
+            let mut next = || fields.next()?.parse().ok();
+            Some(Arguments { start: next()?, end: next()? }).filter(|found| 0 < found.start && found.start < found.end)
+        })
+    }
+
+    /// Overwrites this process's copy of them.
+    fn forget(self) {
+        let room = self.end - self.start;
+        let name = Arguments::NAME.len().min(room - 1);
+        // SAFETY: the kernel put the arguments there, on the first thread's stack, writable, and nothing here reads them;
+        // it is this process's own copy. The last byte is NUL, so that the kernel does not look beyond.
+        unsafe {
+            let start = self.start as *mut u8;
+            start.write_bytes(0, room);
+            start.copy_from_nonoverlapping(Arguments::NAME.as_ptr(), name);
+        }
+    }
 }
 
 /// Puts the command's stdio at 0, 1, 2 and the control socket at 3, and closes everything else: what other threads of the

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use libc::{c_char, c_int, c_void};
 
 use crate::cgroup::Birth;
-use crate::inside::{self, REPORT_BYTES, Report};
+use crate::inside::{self, Arguments, REPORT_BYTES, Report};
 use crate::netns::{self, Net};
 use crate::plan::{Op, text};
 use crate::seccomp::Filter;
@@ -30,6 +30,8 @@ pub struct Launch {
     pub filter: Option<&'static Filter>,
     /// In namespaces.
     pub isolated: bool,
+    /// The caller's arguments, to be forgotten.
+    pub arguments: Option<Arguments>,
     /// Lines of `uid_map` and `gid_map` that only we can write.
     pub maps: Option<(CString, CString)>,
     /// The network that it joins.

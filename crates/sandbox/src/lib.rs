@@ -39,6 +39,7 @@ pub use probe::{Ability, CgroupLayout, Host, probe};
 pub use remove::remove_tree;
 pub use sample::{Sample, Sampler};
 
+use inside::Arguments;
 use landlock::Handled;
 use launch::{Launch, Program, Stack};
 use plan::Facts;
@@ -126,6 +127,7 @@ impl Spec {
             program: Program::new(&self.argv, &self.env)?,
             filter: Some(Filter::usual()),
             isolated: true,
+            arguments: Arguments::ours(),
             maps: self.identity.range.then_some(maps),
             net: if let Network::Shared(net) = &self.network { Some(Arc::clone(net)) } else { None },
             birth: self.group.as_ref().map(|group| group.birth()).transpose().map_err(entering)?,

@@ -361,13 +361,19 @@ fn target<'a>(floor: &mut Floor<'a>, place: &'a Place) -> Result<Fd, Errno> {
     }
 }
 
+/// The first that is missing is looked for from above; whatever is below it we make ourselves.
 fn make_dirs(root: c_int, prefixes: &[(CString, CString)]) -> Result<Fd, Errno> {
     let mut parent = sys::open_in_root(root, c".")?;
+    let mut ours = false;
     for (path, name) in prefixes {
-        parent = match sys::open_in_root(root, path) {
+        let found = if ours { Err(libc::ENOENT) } else { sys::open_in_root(root, path) };
+        parent = match found {
             Err(libc::ENOENT) => {
-                already(sys::make_dir(parent.0, name, 0o755))?;
-                sys::open_in_root(root, path)?
+                ours = sys::make_dir(parent.0, name, 0o755)
+                    .map(|()| true)
+                    .or_else(|errno| already(Err(errno)).map(|()| false))?;
+                // What we made is no link; what was there may be one.
+                if ours { sys::open_in_root(parent.0, name)? } else { sys::open_in_root(root, path)? }
             }
             result => result?,
         };

@@ -26,6 +26,7 @@ pub fn spawn(
         program: Program::new(&argv, &env)?,
         filter: None,
         isolated: false,
+        arguments: None,
         maps: None,
         net: None,
         birth: None,

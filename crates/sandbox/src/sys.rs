@@ -308,11 +308,12 @@ pub fn set_signal_mask(mask: u64) -> u64 {
     old
 }
 
-/// Lets every signal do what it does by default, also those that the caller ignores (Rust ignores SIGPIPE).
+/// Lets every signal do what it does by default, also those that the caller ignores (Rust ignores SIGPIPE). Those for
+/// real time are left out: nobody ignores them, and handlers end with `exec` anyway.
 pub fn default_signals() {
     // The kernel's `struct sigaction`: handler, flags, restorer, mask. All zero is SIG_DFL.
     let default = [0u64; 4];
-    for signal in 1..=64 {
+    for signal in 1..=31 {
         let null: *const c_void = std::ptr::null();
         // SAFETY: the array has the kernel's layout; SIGKILL and SIGSTOP are refused, which is fine.
         unsafe {

@@ -43,7 +43,7 @@ fn streams_and_what_proc_has_of_a_process_itself_can_be_written() {
     let file = fs::File::options().append(true).open(&log).expect("is there");
     step.stdout = Some(OwnedFd::from(file));
     assert_eq!(
-        step.spawn().and_then(|mut child| Ok(child.wait().expect("nobody else waits").0)).ok(),
+        step.spawn().map(|mut child| child.wait().expect("nobody else waits").0).ok(),
         Some(Exit::Code(0))
     );
     assert_eq!(scene.read("log"), "written\n", "a file of the host that is a stream");
@@ -87,6 +87,12 @@ fn the_first_process_cannot_be_stopped_traced_limited_or_read() {
         scene.runs("kill -STOP 1 2>/dev/null; kill -KILL 1 2>/dev/null; sleep 0.1; echo alive").output,
         "alive\n"
     );
+}
+
+#[test]
+fn the_first_process_tells_nothing_of_its_makers_arguments() {
+    needs_sandbox!();
+    assert_eq!(Scene::new().runs("tr -d '\\0' < /proc/1/cmdline").output, "sandbox");
 }
 
 #[test]
