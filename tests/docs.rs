@@ -98,3 +98,18 @@ fn matrix_templates_expand() {
 fn output() {
     page("output.md");
 }
+
+#[test]
+fn limits() {
+    page("limits.md");
+}
+
+#[test]
+fn services() {
+    page("services.md");
+}
+
+#[test]
+fn networks() {
+    page("networks.md");
+}

@@ -27,6 +27,34 @@ struct Log {
     read: u64,
 }
 
+impl Log {
+    /// That of a service beside the attempt, if there was one.
+    fn of_service(&self, service: &str) -> Option<Log> {
+        let path = self.path.with_extension(format!("{service}.log"));
+        path.is_file().then(|| Log { step: format!("{}/{service}", self.step), attempt: self.attempt, path, read: 0 })
+    }
+
+    /// Ids of the services that left a log beside the attempt's.
+    fn services(&self) -> Vec<String> {
+        let prefix = self.path.file_stem().map(|stem| format!("{}.", stem.to_string_lossy())).unwrap_or_default();
+        let entries =
+            self.path.parent().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| Some(name.strip_prefix(&prefix)?.strip_suffix(".log")?.to_string())).collect()
+    }
+}
+
+fn no_service(service: &str, events: &[Wire], step: Option<&str>, past: &PastRun) -> Failure {
+    let mut known: Vec<String> = wanted(events, step, past).iter().flat_map(Log::services).collect();
+    known.sort();
+    known.dedup();
+    let failure = Failure::usage(format!("run {} has no log of a service `{service}`", past.number));
+    match known.is_empty() {
+        true => failure.help("no step that was asked for had services"),
+        false => failure.help(format!("there are: {}", known.join(", "))),
+    }
+}
+
 /// Prints the logs of the attempts that are meant, in the order they started; with `--follow` until the run ends.
 pub fn run(cli: &Cli, args: &LogsArgs, screen: &mut Screen) -> Ended {
     let (number, step) = target(&args.target)?;
@@ -39,7 +67,14 @@ pub fn run(cli: &Cli, args: &LogsArgs, screen: &mut Screen) -> Ended {
         if let Some(step) = step {
             known(&events, step, &past)?;
         }
-        for log in wanted(&events, step, &past) {
+        let mut meant = wanted(&events, step, &past);
+        if let Some(service) = &args.service {
+            meant = meant.iter().filter_map(|log| log.of_service(service)).collect();
+            if meant.is_empty() && !(args.follow && live) {
+                return Err(no_service(service, &events, step, &past));
+            }
+        }
+        for log in meant {
             if !logs.iter().any(|known| known.path == log.path) {
                 logs.push(log);
             }
