@@ -98,14 +98,13 @@ impl Gate {
 
     /// What the step finds as `/etc/resolv.conf`.
     pub fn resolv_conf(&self) -> String {
-        format!("nameserver {LOOPBACK}\noptions timeout:25 attempts:1\n")
+        resolv_conf()
     }
 
     /// What the step finds as `/etc/hosts`: itself, and `names` (its services) for the same address. The host's own file
     /// would name addresses that the list does not know.
     pub fn hosts(&self, names: &[&str]) -> String {
-        let own = ["localhost"].iter().chain(names).copied().collect::<Vec<_>>().join(" ");
-        format!("{LOOPBACK} {own}\n::1 localhost\n")
+        hosts(names)
     }
 
     /// Variables for the step: where its HTTP proxy is. On a kernel that cannot redirect connections ([`Gate::everywhere`])
@@ -151,6 +150,16 @@ impl Drop for Gate {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Its name server is inside. It waits for the host's own resolver, which has its own idea of how long to try.
+pub(crate) fn resolv_conf() -> String {
+    format!("nameserver {LOOPBACK}\noptions timeout:25 attempts:1\n")
+}
+
+pub(crate) fn hosts(names: &[&str]) -> String {
+    let own = ["localhost"].iter().chain(names).copied().collect::<Vec<_>>().join(" ");
+    format!("{LOOPBACK} {own}\n::1 localhost\n")
 }
 
 /// Waits at all doors at once, and gives whoever comes a thread of its own: a relay is two sockets and a wait, threads
@@ -208,8 +217,7 @@ fn admit<'s>(
         let _ = inner.stop.wait(&[], Some(PAUSE));
         return;
     };
-    inner.connections.fetch_add(1, Ordering::Relaxed);
-    let counted = Counted(&inner.connections);
+    let counted = Counted::one(&inner.connections);
     let run = move || {
         let _counted = counted;
         serve(stream);
@@ -219,7 +227,14 @@ fn admit<'s>(
 }
 
 /// One of something, until it is dropped.
-struct Counted<'c>(&'c AtomicUsize);
+pub(crate) struct Counted<'c>(&'c AtomicUsize);
+
+impl<'c> Counted<'c> {
+    pub(crate) fn one(counter: &'c AtomicUsize) -> Counted<'c> {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Counted(counter)
+    }
+}
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
@@ -236,12 +251,11 @@ fn answer_datagrams<'s>(inner: &'s Inner, socket: &'s UdpSocket, scope: &'s Scop
             let _ = socket.send_to(&dns::write(&question, answer), from);
             continue;
         }
-        if inner.lookups.fetch_add(1, Ordering::Relaxed) >= LOOKUPS_MAX {
-            inner.lookups.fetch_sub(1, Ordering::Relaxed);
+        let counted = Counted::one(&inner.lookups);
+        if inner.lookups.load(Ordering::Relaxed) > LOOKUPS_MAX {
             let _ = socket.send_to(&dns::write(&question, dns::Answer::Failed), from);
             continue;
         }
-        let counted = Counted(&inner.lookups);
         let run = move || {
             let _counted = counted;
             dns::answer_later(inner, socket, &question, from);
@@ -278,7 +292,7 @@ impl Inside {
     }
 }
 
-fn listen(socket: OwnedFd, at: SocketAddrV4) -> io::Result<TcpListener> {
+pub(crate) fn listen(socket: OwnedFd, at: SocketAddrV4) -> io::Result<TcpListener> {
     const BACKLOG: i32 = 1024;
     rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &at)?;

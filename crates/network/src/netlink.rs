@@ -40,6 +40,12 @@ impl Message {
         self
     }
 
+    /// Adds bytes that are no attribute.
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Message {
+        self.padded(bytes);
+        self
+    }
+
     /// Adds an attribute.
     pub(crate) fn with(mut self, kind: u16, value: &[u8]) -> Message {
         self.attribute(kind, value);

@@ -31,6 +31,9 @@ pub enum NetworkError {
         /// What it is, as a clause.
         why: &'static str,
     },
+    /// No step can be routed on this host.
+    #[error("a step cannot be given an interface of its own: {0}")]
+    NotRouted(String),
     /// The host gives no namespace.
     #[error(transparent)]
     Namespace(#[from] SpawnError),
@@ -105,6 +108,6 @@ fn furnish(policy: &Policy, tcp: usize) -> Result<(Net, Inside, NetSockets), Net
     Ok((net, inside, sockets))
 }
 
-fn furnishing<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> NetworkError {
+pub(crate) fn furnishing<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> NetworkError {
     move |source| NetworkError::Furnish { what, source: source.into() }
 }

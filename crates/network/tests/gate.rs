@@ -429,8 +429,8 @@ fn curl_and_git_need_no_proxy() {
             );
         }
         let (net, gate) = open(policy(only(&["a.example.com:443", "git.example.com:9418"]))).expect("a gate");
-        let script = "cd /tmp; curl -sS --cacert /run/scene/cert.pem https://a.example.com/ | grep -c -m1 'TLSv1.3'
-            curl -sS --cacert /run/scene/cert.pem --proxy $PACE_PROXY https://a.example.com/ | grep -c -m1 'TLSv1.3'
+        let script = "cd /tmp; curl -sS --cacert /run/scene/cert.pem https://a.example.com/ -o page; grep -c -m1 'TLSv1.3' page
+            curl -sS --cacert /run/scene/cert.pem --proxy $PACE_PROXY https://a.example.com/ -o page; grep -c -m1 'TLSv1.3' page
             curl -sS https://b.example.com/ 2>&1 | head -c 47; echo
             git clone -q git://git.example.com/repo && git -C repo log --format=%s";
         let ended = host.runs(Arc::new(net), &gate, &["sh", "-c", script]);

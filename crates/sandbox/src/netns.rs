@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_long, c_void};
 
@@ -114,6 +114,13 @@ impl Net {
             }
             result => result,
         }
+    }
+}
+
+/// The network namespace, for those who put an interface into it.
+impl AsFd for Net {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.net.as_fd()
     }
 }
 

@@ -1,5 +1,8 @@
 //! A host with servers, in a network namespace of its own, and steps behind a gate.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
 use std::fs;
 use std::io::{PipeReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
@@ -155,15 +158,31 @@ impl Host {
         (ended, gate.finish())
     }
 
+    /// Runs a Python program in a step that is routed.
+    pub fn runs_routed(&self, net: Arc<sandbox::Net>, routed: &network::Routed, program: &str) -> Ended {
+        let argv = ["/usr/bin/python3", "-c", &format!("{PYTHON}\n{program}")];
+        self.spawns(net, &argv, (routed.resolv_conf(), routed.hosts(&[])), Vec::new())
+    }
+
     pub fn runs(&self, net: Arc<sandbox::Net>, gate: &Gate, argv: &[&str]) -> Ended {
+        self.spawns(net, argv, (gate.resolv_conf(), gate.hosts(&["db"])), gate.environment())
+    }
+
+    fn spawns(
+        &self,
+        net: Arc<sandbox::Net>,
+        argv: &[&str],
+        files: (String, String),
+        env: Vec<(String, String)>,
+    ) -> Ended {
         let detected = sandbox::host_view::detect(&Default::default());
         let view = HostView { private: vec!["/run".into(), "/var/tmp".into()], ..detected.view };
         let mut step = Spec::new(argv.iter().map(Into::into).collect(), Root::Host(view));
         step.env = vec![("PATH".into(), "/usr/bin:/bin".into()), ("HOME".into(), "/tmp".into())];
-        step.env.extend(gate.environment().into_iter().map(|(name, value)| (name.into(), value.into())));
+        step.env.extend(env.into_iter().map(|(name, value)| (name.into(), value.into())));
         for (at, text) in [
-            ("/etc/resolv.conf", gate.resolv_conf()),
-            ("/etc/hosts", gate.hosts(&["db"])),
+            ("/etc/resolv.conf", files.0),
+            ("/etc/hosts", files.1),
             ("/etc/nsswitch.conf", "hosts: files dns\n".to_owned()),
         ] {
             let from = self.file(&format!("step{}", at.replace('/', "_")), &text);
