@@ -6,7 +6,7 @@
 //! page tables, which counts only for a parent of hundreds of MiB; that parent will want a small helper to spawn from.
 
 use std::ffi::CStr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 
 use libc::{c_char, c_int, c_long, c_ulong, c_void};
@@ -88,7 +88,7 @@ pub fn first_process(launch: &Launch, stdio: [c_int; 3], control: c_int) -> ! {
         Report::Failed { in_command: false, op: JOIN_GROUP, part: 0, errno }.send_on(control);
         sys::exit(1);
     }
-    if let Err(errno) = take_descriptors(stdio, control) {
+    if let Err(errno) = take_descriptors(stdio, control, &launch.layers) {
         // The control descriptor may not be in its place yet: the parent sees an end without a report.
         sys::exit(errno);
     }
@@ -172,7 +172,8 @@ impl Arguments {
 
 /// Puts the command's stdio at 0, 1, 2 and the control socket at 3, and closes everything else: what other threads of the
 /// parent had open is none of our business.
-fn take_descriptors(stdio: [c_int; 3], control: c_int) -> Result<(), Errno> {
+/// But the layers of an image stay where they are, which is above 9.
+fn take_descriptors(stdio: [c_int; 3], control: c_int, layers: &[OwnedFd]) -> Result<(), Errno> {
     let mut high = [0; 4];
     let wanted = [stdio[0], stdio[1], stdio[2], control];
     for (high, fd) in high.iter_mut().zip(wanted) {
@@ -184,8 +185,19 @@ fn take_descriptors(stdio: [c_int; 3], control: c_int) -> Result<(), Errno> {
         // SAFETY: only numbers change hands.
         sys::check(c_long::from(unsafe { libc::dup3(high, place as c_int, flags) }))?;
     }
-    // SAFETY: closes descriptors of this process only; its table is a copy.
-    sys::check(unsafe { libc::syscall(libc::SYS_close_range, CONTROL + 1, u32::MAX, 0) }).map(|_| ())
+    let mut from = CONTROL + 1;
+    loop {
+        let next = layers.iter().map(AsRawFd::as_raw_fd).filter(|fd| *fd >= from).min();
+        let to = next.map_or(u32::MAX, |next| next as u32 - 1);
+        if from as u32 <= to {
+            // SAFETY: closes descriptors of this process only; its table is a copy.
+            sys::check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) })?;
+        }
+        match next {
+            Some(next) => from = next + 1,
+            None => return Ok(()),
+        }
+    }
 }
 
 /// Carries out the operations; the first failure is reported and ends the process.

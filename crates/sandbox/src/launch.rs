@@ -40,6 +40,8 @@ pub struct Launch {
     pub birth: Option<Birth>,
     /// Where the command's process lives until it is the program.
     pub stack: Stack,
+    /// Layers of an image that process 1 gets open.
+    pub layers: Vec<OwnedFd>,
 }
 
 /// A program with its arguments and environment, as `execve` wants them.

@@ -11,6 +11,7 @@ mod child;
 mod error;
 pub mod host_view;
 mod identity;
+mod idmap;
 mod inside;
 mod landlock;
 mod launch;
@@ -119,7 +120,8 @@ impl Spec {
         let maps = self.identity.maps(uid, gid)?;
         let landlock = Handled::here();
         let sys = sys_shown(self.group.as_deref());
-        let facts = Facts { kept, sys: &sys, landlock };
+        let layers = idmap::layers(&self)?;
+        let facts = Facts { kept, sys: &sys, landlock, layers: &layers };
         let entering = |source| SpawnError::Setup { what: "open the step's control group".into(), source };
         let launch = Launch {
             setup: plan::setup(&self, &maps, facts)?,
@@ -132,6 +134,7 @@ impl Spec {
             net: if let Network::Shared(net) = &self.network { Some(Arc::clone(net)) } else { None },
             birth: self.group.as_ref().map(|group| group.birth()).transpose().map_err(entering)?,
             stack: Stack::new(),
+            layers,
         };
         let mut child = launch.start([self.stdin, self.stdout, self.stderr])?;
         child.inhabit(self.group);

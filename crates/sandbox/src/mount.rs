@@ -68,8 +68,8 @@ pub fn perform<'a>(op: &'a Op, ground: &mut Ground<'a>) -> Result<(), PartErrno>
             floor.root = Some(root);
             Ok(())
         }
-        Op::Image { lower, upper, work } => {
-            let image = image_root(floor.root(), lower, upper, work)?;
+        Op::Image { lower, opened, upper, work } => {
+            let image = image_root(floor.root(), lower, opened, upper, work)?;
             *scratch = floor.root.replace(image);
             Ok(())
         }
@@ -86,7 +86,7 @@ pub fn perform<'a>(op: &'a Op, ground: &mut Ground<'a>) -> Result<(), PartErrno>
         Op::Link { at: place, to } => link(floor, place, to).map_err(at(PART_SOURCE)),
         Op::Overlay { at: place, lower, upper, work } => {
             let target = target(floor, place).map_err(at(PART_TARGET))?;
-            overlay(target.0, lower, upper, work)?;
+            overlay(target.0, lower, None, upper, work)?;
             let Some(rules) = rules else { return Ok(()) };
             let mounted = sys::open_in_root(floor.root(), place.path()).map_err(at(PART_RULE))?;
             rules.allow_dir(mounted.0).map_err(at(PART_RULE))
@@ -122,11 +122,30 @@ fn new_root(bytes: Option<&CStr>, inodes: Option<&CStr>) -> Result<Fd, Errno> {
 }
 
 /// The image's overlay in a directory of the tmpfs: from there it can become the root, and the tmpfs lies nowhere.
-fn image_root(tmpfs: c_int, lower: &[CString], upper: &CStr, work: &CStr) -> Result<Fd, PartErrno> {
+fn image_root(tmpfs: c_int, lower: &[CString], opened: &[c_int], upper: &CStr, work: &CStr) -> Result<Fd, PartErrno> {
+    for (index, layer) in opened.iter().enumerate() {
+        let part = PART_LOWER + index as u32;
+        attach_layer(tmpfs, index as c_int, *layer).map_err(at(part))?;
+    }
     sys::make_dir(tmpfs, IMAGE_DIR, 0o755).map_err(at(PART_TARGET))?;
     let place = sys::open_in_root(tmpfs, IMAGE_DIR).map_err(at(PART_TARGET))?;
-    overlay(place.0, lower, upper, work)?;
+    overlay(place.0, lower, (!opened.is_empty()).then_some(tmpfs), upper, work)?;
     sys::open_in_root(tmpfs, IMAGE_DIR).map_err(at(PART_TARGET))
+}
+
+/// A mount must be in our namespace before an overlay may use it.
+fn attach_layer(tmpfs: c_int, number: c_int, layer: c_int) -> Result<(), Errno> {
+    let name = layer_name(number);
+    let name = name.as_c_str().ok_or(libc::ENAMETOOLONG)?;
+    sys::make_dir(tmpfs, name, 0o755)?;
+    sys::attach_at(layer, tmpfs, name)
+}
+
+fn layer_name(number: c_int) -> Text {
+    let mut name = Text::new();
+    name.push(b".layer");
+    name.push_number(number);
+    name
 }
 
 /// One rule for all devices, on the directory that their mounts lie in.
@@ -207,13 +226,27 @@ fn link<'a>(floor: &mut Floor<'a>, place: &'a Place, to: &CStr) -> Result<(), Er
 /// lower directories fit the page that the kernel takes, and the sandbox's mount table does not tell the host's paths.
 /// `userxattr` because we are in a user namespace; `volatile` because an upper directory outlives no crash anyway, and
 /// without it each unmount waits for the disk.
-fn overlay(target: c_int, lower: &[CString], upper: &CStr, work: &CStr) -> Result<(), PartErrno> {
+/// Lower directories that are attached to a tmpfs already are taken from there.
+fn overlay(
+    target: c_int,
+    lower: &[CString],
+    attached: Option<c_int>,
+    upper: &CStr,
+    work: &CStr,
+) -> Result<(), PartErrno> {
     let dir = libc::O_PATH | libc::O_DIRECTORY;
     let mut open: [Option<Fd>; LOWER_MAX] = [const { None }; LOWER_MAX];
     let mut options = Text::new();
     options.push(b"userxattr,volatile,lowerdir=");
     for (index, (slot, path)) in open.iter_mut().zip(lower).enumerate() {
-        let fd = sys::open(path, dir).map_err(at(PART_LOWER + index as u32))?;
+        let fd = match attached {
+            None => sys::open(path, dir),
+            Some(tmpfs) => {
+                let name = layer_name(index as c_int);
+                name.as_c_str().ok_or(libc::ENAMETOOLONG).and_then(|name| sys::open_in_root(tmpfs, name))
+            }
+        };
+        let fd = fd.map_err(at(PART_LOWER + index as u32))?;
         if index > 0 {
             options.push(b":");
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -42,7 +43,8 @@ pub enum Op {
     /// Landlock rules, to be filled by what is mounted writable.
     Rules(Handled),
     /// An overlay that becomes the root.
-    Image { lower: Vec<CString>, upper: CString, work: CString },
+    /// `opened` has the descriptors of `lower`, if it is not empty.
+    Image { lower: Vec<CString>, opened: Vec<RawFd>, upper: CString, work: CString },
     /// The mounts of `from`.
     Bind { from: CString, at: Place, writable: bool },
     /// A device node of the host.
@@ -151,6 +153,8 @@ pub struct Facts<'a> {
     pub sys: &'a [(PathBuf, PathBuf)],
     /// What landlock can rule.
     pub landlock: Handled,
+    /// Layers of the image that are open already.
+    pub layers: &'a [OwnedFd],
 }
 
 /// What process 1 of the sandbox does before it starts the command. `maps` are the lines of `uid_map` and `gid_map`.
@@ -169,7 +173,7 @@ pub fn setup(spec: &Spec, maps: &(CString, CString), facts: Facts) -> Result<Vec
     ops.extend([Op::Hostname(text(&spec.hostname)?), Op::PrivateMounts]);
     ops.extend(rules(spec, facts.landlock));
     ops.push(new_root(spec.tmp)?);
-    ops.extend(image(&spec.root)?);
+    ops.extend(image(&spec.root, facts.layers)?);
     ops.extend(parents_first(mounts(spec, facts)?));
     let writable = matches!(spec.root, Root::Image(_));
     if writable {
@@ -278,10 +282,11 @@ fn new_root(size: TmpSize) -> Result<Op, SpawnError> {
     Ok(Op::NewRoot { bytes: number(size.bytes)?, inodes: number(size.inodes)? })
 }
 
-fn image(root: &Root) -> Result<Option<Op>, SpawnError> {
+fn image(root: &Root, layers: &[OwnedFd]) -> Result<Option<Op>, SpawnError> {
     let Root::Image(image) = root else { return Ok(None) };
     let lower = lower(&image.lower, || "the image".into())?;
-    Ok(Some(Op::Image { lower, upper: absolute(&image.upper)?, work: absolute(&image.work)? }))
+    let opened = layers.iter().map(AsRawFd::as_raw_fd).collect();
+    Ok(Some(Op::Image { lower, opened, upper: absolute(&image.upper)?, work: absolute(&image.work)? }))
 }
 
 fn lower(paths: &[PathBuf], whose: impl Fn() -> String) -> Result<Vec<CString>, SpawnError> {
@@ -338,7 +343,7 @@ impl Op {
             Op::AwaitIds => "map a range of users and groups into the sandbox".into(),
             Op::Groups(groups) => format!("take the groups {groups:?} in the sandbox"),
             Op::NewRoot { .. } => "mount the sandbox's root".into(),
-            Op::Image { lower, upper, work } => overlay_tried(lower, upper, work, "", part),
+            Op::Image { lower, upper, work, .. } => overlay_tried(lower, upper, work, "", part),
             Op::Bind { from, writable, .. } => bind_tried(&show(from), &place, *writable, part),
             Op::Device { from, .. } => format!("show the device {} in the sandbox", show(from)),
             Op::Private { .. } => format!("make the private directory /{place} in the sandbox"),

@@ -31,6 +31,7 @@ pub fn spawn(
         net: None,
         birth: None,
         stack: Stack::new(),
+        layers: Vec::new(),
     };
     launch.start([stdin, stdout, stderr])
 }

@@ -4,6 +4,7 @@
 //! thread-local beyond `errno`.
 
 use std::ffi::CStr;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use libc::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 
@@ -102,6 +103,24 @@ pub fn restrict_mount(mount: c_int, set: u64, recursive: bool) -> Result<(), Err
     let done =
         unsafe { libc::syscall(libc::SYS_mount_setattr, mount, EMPTY, flags, &raw const attr, size_of::<MountAttr>()) };
     check(done).map(|_| ())
+}
+
+/// Shows a detached mount's owners through the maps of a user namespace.
+pub fn map_mount(mount: c_int, users: c_int) -> Result<(), Errno> {
+    const ATTR_IDMAP: u64 = 0x0010_0000;
+    let attr = MountAttr { set: ATTR_IDMAP, clear: 0, propagation: 0, userns: users as u64 };
+    let size = size_of::<MountAttr>();
+    // SAFETY: `attr` is the kernel's layout and its size is passed along.
+    let done = unsafe { libc::syscall(libc::SYS_mount_setattr, mount, EMPTY, AT_EMPTY_PATH, &raw const attr, size) };
+    check(done).map(|_| ())
+}
+
+/// The same descriptor with a number that is not below `least`.
+pub fn duplicate_above(fd: c_int, least: c_int) -> Result<OwnedFd, Errno> {
+    // SAFETY: only numbers change hands, and the new one is ours.
+    unsafe {
+        check(c_long::from(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, least))).map(|fd| OwnedFd::from_raw_fd(fd as c_int))
+    }
 }
 
 /// Puts a detached mount at the place that `target` is open at.

@@ -42,10 +42,7 @@ fn streams_and_what_proc_has_of_a_process_itself_can_be_written() {
     let mut step = bare(&["sh", "-c", "echo written > /dev/stdout"]);
     let file = fs::File::options().append(true).open(&log).expect("is there");
     step.stdout = Some(OwnedFd::from(file));
-    assert_eq!(
-        step.spawn().map(|mut child| child.wait().expect("nobody else waits").0).ok(),
-        Some(Exit::Code(0))
-    );
+    assert_eq!(step.spawn().map(|mut child| child.wait().expect("nobody else waits").0).ok(), Some(Exit::Code(0)));
     assert_eq!(scene.read("log"), "written\n", "a file of the host that is a stream");
 }
 

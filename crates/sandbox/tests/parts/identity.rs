@@ -75,6 +75,33 @@ fn a_package_manager_has_the_rights_that_it_needs_and_no_others() {
 }
 
 #[test]
+fn files_of_an_image_belong_to_whom_the_image_says() {
+    needs_sandbox!();
+    needs_root!();
+    use std::os::unix::fs::{MetadataExt, chown};
+    let scene = Scene::new();
+    let layer = scene.folder("layer");
+    for (name, owner) in [("etc/of-root", 0), ("home/of-user", 1000), ("srv/of-other", 33)] {
+        let path = scene.file(&format!("layer/{name}"), "before");
+        let outside = if owner == 0 { 0 } else { SUBORDINATE_BASE + owner };
+        chown(&path, Some(outside), Some(outside)).expect("we are root");
+    }
+    chown(layer.join("home"), Some(SUBORDINATE_BASE + 1000), Some(SUBORDINATE_BASE + 1000)).expect("we are root");
+    let script = "id -u; id -g; cd /; stat -c %u:%g etc/of-root home/of-user srv/of-other workspace
+                  echo x > etc/of-root; echo x > etc/new; echo x > srv/of-other; echo mine > home/of-user && cat home/of-user
+                  echo x > home/new; stat -c %u home/new; echo x > /workspace/made && stat -c %u /workspace/made";
+    let mut step = image_step(&scene, script);
+    step.overlays = vec![scene.workspace(&["lower"])];
+    step.identity = ranged(1000, false);
+    let output = run(step).output;
+    let owners = "1000\n1000\n0:0\n1000:1000\n33:33\n1000:1000\n";
+    assert!(output.starts_with(owners) && output.ends_with("mine\n1000\n1000\n"), "{output}");
+    assert_eq!(output.matches("ermission denied").count(), 3, "{output}");
+    assert_eq!(fs::metadata(scene.path("upper/made")).expect("was made").uid(), 0, "outside it is the caller's");
+    assert_eq!((scene.read("layer/home/of-user"), scene.read("layer/etc/of-root")), ("before".into(), "before".into()));
+}
+
+#[test]
 fn core_dumps_are_off_and_stay_off() {
     needs_sandbox!();
     let output = bare_says("grep -i core /proc/self/limits | tr -s ' '; ulimit -c unlimited 2>&1; kill -SEGV $$");
