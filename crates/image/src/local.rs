@@ -149,7 +149,10 @@ impl Local {
         let images: Vec<Saved> = serde_json::from_slice(&files.read("manifest.json", MANIFEST_BYTES_MAX)?)
             .map_err(|error| malformed(&what, error.to_string()))?;
         let tags = |image: &Saved| image.repo_tags.clone().unwrap_or_default();
-        let mut chosen = images.iter().filter(|image| place.tag.as_ref().is_none_or(|tag| tags(image).contains(tag)));
+        let mut chosen = images.iter().filter(|image| match &place.tag {
+            Some(tag) => tags(image).iter().any(|known| known == tag || is_same_name(known, tag)),
+            None => true,
+        });
         let (Some(image), 0) = (chosen.next(), chosen.count()) else {
             let all = printable(&images.iter().flat_map(tags).collect::<Vec<_>>().join(", "));
             return Err(malformed(what, format!("it is not clear which image is meant; it has: {all}")));
@@ -249,6 +252,11 @@ impl Files {
             Files::Archive { path, .. } => format!("`{}` in {}", printable(name), path.display()),
         }
     }
+}
+
+/// Some tools write the whole name, others the short one.
+fn is_same_name(one: &str, other: &str) -> bool {
+    matches!((Reference::parse(one), Reference::parse(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Knows where in the archive it is.

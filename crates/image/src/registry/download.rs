@@ -112,11 +112,17 @@ impl Registry {
         if answer.status == 200 && part.bytes > 0 {
             part.restart().map_err(|error| disk(act, error))?;
         }
+        let left = digest.size - part.bytes;
+        let length = answer.header("content-length").and_then(|length| length.parse::<u64>().ok());
+        if let Some(length) = length.filter(|length| *length != left) {
+            let why = format!("the blob has {} bytes there, and should have {}", part.bytes + length, digest.size);
+            return Err(malformed(act.trim_start_matches("fetch "), why));
+        }
         let begins = format!("bytes {}-", part.bytes);
         if answer.status == 206 && !answer.header("content-range").is_some_and(|range| range.starts_with(&begins)) {
             return Err(refused(act, "the registry sends another part than the one asked for", Refusal::Broken));
         }
-        let blocks = read_beside(answer.into_reader(), digest.size - part.bytes);
+        let blocks = read_beside(answer.into_reader(), left);
         loop {
             if stop() {
                 return Err(ImageError::Stopped);
@@ -132,7 +138,7 @@ impl Registry {
                     if part.bytes + block.len() as u64 > digest.size {
                         part.restart().map_err(|error| disk(act, error))?;
                         return Err(malformed(
-                            act,
+                            act.trim_start_matches("fetch "),
                             format!("the blob is longer than the {} bytes it should have", digest.size),
                         ));
                     }
