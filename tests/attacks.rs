@@ -18,7 +18,7 @@ mod scene;
 use std::path::Path;
 
 use attacks::stage::{Stage, Who};
-use attacks::{Attack, all, single};
+use attacks::{Attack, Bare, all, single};
 
 use scene::{PACE, is_root, program};
 
@@ -53,6 +53,20 @@ fn every_attack_is_held_off_for_an_ordinary_user() {
     if is_root() {
         play(Who::User);
     }
+}
+
+/// An attack that succeeds nowhere would be no attack.
+#[test]
+fn without_a_sandbox_they_succeed() {
+    if !is_root() {
+        return;
+    }
+    let attacks: Vec<&Attack> = single().into_iter().filter(|attack| attack.bare == Bare::Succeeds).collect();
+    assert!(attacks.len() >= 80, "{} are said to", attacks.len());
+    let seen = Stage::new(Who::Root, program()).bare(&attacks);
+    let failed: Vec<_> = seen.iter().filter(|(_, line)| !line.starts_with("ESCAPED")).collect();
+    // A host that is itself in a container, or locked down, holds some off.
+    assert!(failed.len() * 3 < attacks.len(), "{} of {} do not: {failed:#?}", failed.len(), attacks.len());
 }
 
 #[test]

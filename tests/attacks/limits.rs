@@ -65,6 +65,14 @@ fn memory_in_tmp_counts() {
 }
 
 #[test]
+fn files_in_tmp_without_content_are_not_free() {
+    scene("fill-tmp-inodes", |stage| {
+        let cmd = "cd /tmp && /workspace/attacks helper files 300000";
+        bounded(stage, cmd, json!({ "memory": "64MiB" }), "", "it ends at the limit")
+    });
+}
+
+#[test]
 fn shared_memory_counts() {
     scene("fill-shared-memory", |stage| {
         bounded(

@@ -1,9 +1,12 @@
 //! Steps that may use a network, and want more of it.
 
-use attacks::stage::{Ended, Stage};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use attacks::stage::{self, Ended, Stage};
 use serde_json::{Value, json};
 
-use crate::scene::{run, run_with, said, scene, seen};
+use crate::scene::{PACE, run, run_with, said, scene, seen};
 
 /// Runs it with this network; nobody may have reached the server on the host's loopback.
 fn networked(stage: &Stage, network: Value, cmd: &str) -> (Ended, usize) {
@@ -126,6 +129,39 @@ fn a_step_with_a_network_has_no_other_rights() {
             }
         }
         "harmless: refused as without".into()
+    });
+}
+
+/// Attacks that a service tries; it is behind the same walls as a step.
+const BY_A_SERVICE: [&str; 10] = [
+    "read-shadow",
+    "write-root",
+    "read-outside",
+    "mount",
+    "unshare-user",
+    "kill-outside",
+    "ptrace-outside",
+    "read-keyring",
+    "raw-socket",
+    "make-memory-device",
+];
+
+#[test]
+fn a_service_is_behind_the_same_walls() {
+    scene("service-rights", |stage| {
+        let cmd: String = BY_A_SERVICE.iter().map(|name| format!("./attacks {name}; ")).collect();
+        let env: BTreeMap<_, _> = stage.world().to_env().into_iter().collect();
+        let service = json!([{ "id": "db", "env": env, "cmd": format!("{cmd} sleep 60"), "ready": { "cmd": "true", "within": "30s" } }]);
+        let ended = run(stage, json!([{ "id": "s", "cmd": "sleep 2", "services": service, "cache": "never" }]));
+        let logs = stage::finish(stage.pace(Path::new(PACE), &["logs", "s", "--service", "db"]));
+        let wanted = BY_A_SERVICE
+            .iter()
+            .map(|name| format!("{name}: {}", attacks::find(name).expect("it is in the table").sees[0]));
+        let missing: Vec<String> = wanted.filter(|line| !logs.out.contains(line.as_str())).collect();
+        if missing.is_empty() {
+            return seen(stage, &ended, 0, "", "refused as to a step");
+        }
+        format!("ESCAPED: not {missing:?}\n{}{}{}", logs.out, logs.err, ended.err)
     });
 }
 

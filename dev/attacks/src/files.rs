@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
 use crate::kernel::{call, call_for_fd, memory, text};
@@ -58,6 +58,72 @@ pub const ATTACKS: &[Attack] = &[
         let _ = fs::remove_file("link-out");
         outcome
     }),
+    attack(
+        "read-root-only",
+        "reads any file of the host that others may not",
+        Wall::Hidden,
+        "harmless: found 0 files",
+        |_| {
+            let open =
+                ["/etc", "/opt", "/usr/local", "/usr/lib", "/var"].iter().map(|top| unshared(Path::new(top), 0)).sum();
+            found(open, "files")
+        },
+    ),
+    attack(
+        "socket-in-view",
+        "connects to a daemon whose socket lies in a folder that is shown",
+        Wall::Hidden,
+        "refused ECONNREFUSED",
+        |_| {
+            let home = std::env::var("HOME").unwrap_or_default();
+            Outcome::of(
+                std::os::unix::net::UnixStream::connect(format!("{home}/tools/bin/daemon.sock")),
+                "the daemon answered",
+            )
+        },
+    )
+    .lacking("refused EACCES")
+    .bare(Bare::Depends),
+    attack(
+        "pipe-in-view",
+        "writes into a daemon's pipe in a folder that is shown",
+        Wall::ReadOnly,
+        "refused EACCES",
+        |_| {
+            let home = std::env::var("HOME").unwrap_or_default();
+            open_to_write(format!("{home}/tools/bin/daemon.fifo"))
+        },
+    )
+    .lacking("refused EROFS")
+    .bare(Bare::Depends),
+    attack("immutable-file", "makes a file that nobody can remove", Wall::Capabilities, "refused EPERM", |_| {
+        const FS_IOC_SETFLAGS: usize = 0x4008_6602;
+        const IMMUTABLE: u64 = 0x10;
+        let outcome = File::create("forever").map_or_else(Outcome::from, |file| {
+            let mut flags = IMMUTABLE;
+            let made = call(libc::SYS_ioctl, &[file.as_raw_fd() as usize, FS_IOC_SETFLAGS, memory(&mut flags)]);
+            let mut none = 0u64;
+            let _ = call(libc::SYS_ioctl, &[file.as_raw_fd() as usize, FS_IOC_SETFLAGS, memory(&mut none)]);
+            Outcome::of(made, "it is there for ever")
+        });
+        let _ = fs::remove_file("forever");
+        outcome
+    })
+    .bare(Bare::Depends),
+    attack(
+        "give-capabilities",
+        "gives a file capabilities, for others to execute",
+        Wall::Capabilities,
+        "refused EPERM",
+        |_| {
+            let _ = fs::write("capable", "x");
+            let mut capabilities = [0x0200_0001u32, 1, 0, 0, 0];
+            let args = [text(c"capable"), text(c"security.capability"), memory(&mut capabilities), 20, 0];
+            let outcome = Outcome::of(call(libc::SYS_setxattr, &args), "it has them");
+            let _ = fs::remove_file("capable");
+            outcome
+        },
+    ),
     attack("read-git", "reads the repository's .git, with its tokens", Wall::Hidden, "refused ENOENT", |_| {
         read(".git/config")
     })
@@ -98,12 +164,12 @@ pub const ATTACKS: &[Attack] = &[
         },
     )
     .as_user("refused EACCES"),
-    attack("chmod-usr", "makes /usr/bin/env writable for all", Wall::ReadOnly, "refused EROFS", |_| {
-        let mode = match fs::metadata("/usr/bin/env") {
+    attack("chmod-usr", "makes /usr/share writable for all", Wall::ReadOnly, "refused EROFS", |_| {
+        let mode = match fs::metadata("/usr/share") {
             Ok(meta) => meta.permissions(),
             Err(error) => return error.into(),
         };
-        Outcome::of(fs::set_permissions("/usr/bin/env", mode), "its mode was set")
+        Outcome::of(fs::set_permissions("/usr/share", mode), "its mode was set")
     }),
     attack("touch-usr", "sets the times of a host file", Wall::ReadOnly, "refused EROFS", |_| {
         let path = c"/usr/share";
@@ -212,7 +278,7 @@ pub const ATTACKS: &[Attack] = &[
             table.map_or_else(Outcome::from, |table| {
                 let mut places =
                     table.lines().filter(|line| line.contains(&name)).filter_map(|line| line.split(' ').nth(3));
-                match places.find(|path| !path.contains("/scratch/")) {
+                match places.find(|path| !path.contains("/scratch/") && !path.ends_with("/tools/bin")) {
                     None => Outcome::harmless("found the names of its own folders only"),
                     Some(path) => Outcome::escaped(format!("{path} is in the mount table")),
                 }
@@ -294,6 +360,23 @@ fn write_new(path: &str) -> Outcome {
 
 fn is_readable(entry: &fs::DirEntry) -> bool {
     fs::symlink_metadata(entry.path()).is_ok_and(|meta| !meta.is_file() || File::open(entry.path()).is_ok())
+}
+
+/// Regular files below `folder` that others may not read, and this process can.
+fn unshared(folder: &Path, depth: usize) -> usize {
+    const DEPTH_MAX: usize = 12;
+    let mut count = 0;
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_dir() && depth < DEPTH_MAX {
+            count += unshared(&entry.path(), depth + 1);
+        } else if meta.is_file() && meta.mode() & 0o004 == 0 {
+            let mut byte = [0];
+            let held = File::open(entry.path()).and_then(|mut file| file.read(&mut byte));
+            count += usize::from(held.is_ok_and(|length| length > 0));
+        }
+    }
+    count
 }
 
 fn is_proc(fd: i32) -> bool {

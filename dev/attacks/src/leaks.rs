@@ -28,6 +28,23 @@ pub const ATTACKS: &[Attack] = &[
             entries.map_or_else(Outcome::from, |count| found(count, "secrets"))
         },
     ),
+    attack("raise-limits", "raises the limits that it was started with", Wall::Capabilities, "refused EPERM", |_| {
+        let mut limit = [1u64 << 30, 1 << 30];
+        Outcome::of(
+            call(libc::SYS_prlimit64, &[0, libc::RLIMIT_NOFILE as usize, memory(&mut limit), 0]),
+            "they are raised",
+        )
+    })
+    .bare(Bare::Depends),
+    attack("dump-as-root", "has its crashes dumped as root's", Wall::Capabilities, "refused EINVAL", |_| {
+        Outcome::of(call(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as usize, 2]), "they are")
+    })
+    .bare(Bare::Depends),
+    attack("terminals-of-others", "finds terminals of others", Wall::View, "harmless: found 0 terminals", |_| {
+        let numbers = fs::read_dir("/dev/pts").into_iter().flatten().flatten();
+        found(numbers.filter(|entry| entry.file_name() != "ptmx").count(), "terminals")
+    })
+    .bare(Bare::Depends),
     attack("core-size", "allows itself a core dump", Wall::Limit, "refused EPERM", |_| {
         let mut limit = [1u64 << 20, 1 << 20];
         Outcome::of(call(libc::SYS_prlimit64, &[0, libc::RLIMIT_CORE as usize, memory(&mut limit), 0]), "it may")

@@ -126,6 +126,46 @@ pub const ATTACKS: &[Attack] = &[
     attack("terminate-1", "asks process 1 to end", Wall::Pids, EPERM, |world| signal_1(world, libc::SIGTERM))
         .lacking("harmless: process 1 lives")
         .bare(Bare::NotTried),
+    attack(
+        "slow-down-others",
+        "gives all processes of its user the lowest priority",
+        Wall::Pids,
+        "harmless: only its own have it",
+        |world| {
+            if !world.caged {
+                return Outcome::Untried("it would reach everything of its user".into());
+            }
+            // Whether the process outside has it is seen from outside.
+            const PRIO_USER: usize = 2;
+            match call(libc::SYS_setpriority, &[PRIO_USER, 0, 19]) {
+                Ok(_) => Outcome::harmless("only its own have it"),
+                Err(error) => error.into(),
+            }
+        },
+    )
+    .bare(Bare::NotTried),
+    attack(
+        "sacrifice-1",
+        "names process 1 as the first to be killed when memory ends",
+        Wall::ReadOnly,
+        "harmless: it is the step's own process 1",
+        |world| {
+            if !world.caged {
+                return Outcome::Untried("it would reach the host's first process".into());
+            }
+            // On a host of root the file is the step's own user's: it harms the step's own process 1 and nobody else.
+            match open_to_write("/proc/1/oom_score_adj") {
+                Outcome::Escaped(_) => Outcome::harmless("it is the step's own process 1"),
+                outcome => outcome,
+            }
+        },
+    )
+    .as_user(EACCES)
+    .bare(Bare::NotTried),
+    attack("move-memory-of-1", "moves the memory of process 1", Wall::Filter, EPERM, |_| {
+        Outcome::of(call(libc::SYS_move_pages, &[1, 0, 0, 0, 0, 0]), "it was moved")
+    })
+    .bare(Bare::Depends),
     attack("shared-memory-outside", "attaches to shared memory of the host", Wall::Ipc, "refused ENOENT", |world| {
         Outcome::of(call(libc::SYS_shmget, &[world.ipc_key as usize, 0, 0]), "it is attached")
     }),
@@ -155,8 +195,12 @@ pub const ATTACKS: &[Attack] = &[
     .bare(Bare::Depends),
 ];
 
+/// Never 0, which is this process's own group.
 fn pid(world: &World) -> usize {
-    world.victim as usize
+    match world.victim {
+        0 => i32::MAX as usize,
+        pid => pid as usize,
+    }
 }
 
 fn transfer(number: libc::c_long, pid: usize) -> Outcome {

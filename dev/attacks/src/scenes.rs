@@ -88,6 +88,7 @@ pub const ATTACKS: &[Attack] = &[
     )
     .as_user("harmless: by best effort it is not counted"),
     scene("fill-tmp", "fills `/tmp`", Wall::Limit, "harmless: it ends at the limit"),
+    scene("fill-tmp-inodes", "fills `/tmp` with files without content", Wall::Limit, "harmless: it ends at the limit"),
     scene("fill-shared-memory", "fills `/dev/shm`", Wall::Limit, "harmless: it ends at the limit"),
     scene("fill-disk", "fills the disk with its layer", Wall::Limit, "harmless: the step fails: disk"),
     scene("fill-disk-fast", "fills it faster than anybody looks", Wall::Limit, "harmless: the step fails: disk"),
@@ -218,5 +219,11 @@ pub const ATTACKS: &[Attack] = &[
         "writes into its image, for the next step to see",
         Wall::View,
         "harmless: the next step does not see it",
+    ),
+    scene(
+        "service-rights",
+        "has a service try what it must not do itself",
+        Wall::Filter,
+        "harmless: refused as to a step",
     ),
 ];

@@ -1,6 +1,7 @@
 //! Where attacks are played: a repository, partners outside, and what the program is run by.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
@@ -43,6 +44,7 @@ pub struct Stage {
     /// They answer as long as this lives.
     _listeners: Vec<UnixListener>,
     server: TcpListener,
+    _pipe: fs::File,
 }
 
 /// How a program ended, with what it printed.
@@ -94,6 +96,13 @@ impl Stage {
         let mut listeners = vec![UnixListener::bind_addr(&address).expect("a free name")];
         listeners.push(UnixListener::bind(outside.join("socket")).expect("a socket"));
         listeners.extend(repository(&folder.path().join("repo"), program, who));
+        let tools = folder.path().join("home/tools/bin");
+        fs::create_dir_all(&tools).expect("a folder");
+        listeners.push(UnixListener::bind(tools.join("daemon.sock")).expect("a socket"));
+        let fifo = CString::new(tools.join("daemon.fifo").display().to_string()).expect("no NUL");
+        kernel::call(libc::SYS_mknodat, &[0, kernel::text(&fifo), (libc::S_IFIFO | 0o666) as usize, 0])
+            .expect("a pipe");
+        let pipe = fs::OpenOptions::new().read(true).write(true).open(tools.join("daemon.fifo")).expect("a pipe");
         let victim = victim(who);
         let ipc_key = 0x1000_0000 | (std::process::id() as i32 & 0xf_ffff) << 8 | (number as i32 & 0xff);
         let shared_memory =
@@ -106,7 +115,7 @@ impl Stage {
             ipc_key,
             caged: true,
         };
-        Stage { folder, who, victim, world, shared_memory, _listeners: listeners, server: server }
+        Stage { folder, who, victim, world, shared_memory, _listeners: listeners, server, _pipe: pipe }
     }
 
     /// The repository.
@@ -148,7 +157,11 @@ impl Stage {
         self.give_away();
         let mut command = self.command(&own);
         command.args(args).current_dir(self.root()).env_clear();
-        command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.folder.path().join("home"));
+        // The last folder is one of the person's own, which is shown because it is in `PATH`.
+        let tools = self.folder.path().join("home/tools/bin");
+        command
+            .env("PATH", format!("/usr/local/bin:/usr/bin:/bin:{}", tools.display()))
+            .env("HOME", self.folder.path().join("home"));
         command.env("OUTER_TOKEN", "of-the-person-outside");
         command.env("PACE_CACHE_DIR", self.folder.path().join("cache"));
         command.env("PACE_STATE_DIR", self.folder.path().join("state"));
@@ -183,7 +196,7 @@ impl Stage {
         }
         // `struct vfs_cap_data`, version 2, effective: everything permitted.
         let mut capabilities = [0x0200_0001u32, u32::MAX, 0, 0x1ff, 0];
-        let path = std::ffi::CString::new(root.join("capable-program").display().to_string()).expect("no NUL");
+        let path = CString::new(root.join("capable-program").display().to_string()).expect("no NUL");
         let args =
             [kernel::text(&path), kernel::text(c"security.capability"), kernel::memory(&mut capabilities), 20, 0];
         // Without it the attack is weaker, not wrong.
@@ -322,6 +335,9 @@ impl Stage {
         if fs::read_to_string(self.world.outside.join("secret")).is_ok_and(|text| text != SECRET) {
             harm.push("the file outside was changed".into());
         }
+        if priority(&self.victim.id().to_string()) != priority("self") {
+            harm.push("the process outside was slowed down".into());
+        }
         for path in ["/attacked", "/usr/share/attacked"] {
             if Path::new(path).exists() {
                 harm.push(format!("{path} was made"));
@@ -344,6 +360,12 @@ impl Drop for Stage {
 /// Whether the caller is root.
 pub fn is_root() -> bool {
     kernel::users().1 == 0
+}
+
+/// The priority that was chosen for a process: the 17th field after its name, which may hold anything.
+fn priority(process: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(16)).map(ToOwned::to_owned)
 }
 
 /// A process that sleeps, as the user whose steps attack it, so that only the sandbox protects it.
