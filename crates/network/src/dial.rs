@@ -56,3 +56,39 @@ fn dial_one(to: SocketAddr, time: Duration, stop: &Stop) -> Result<TcpStream, No
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_refuses_is_followed_by_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let (_stopper, stop) = Stop::new().expect("a pipe");
+        let addresses = ["127.0.0.2", "::1", "127.0.0.1"].map(|text| text.parse().expect("an address"));
+        let stream = dial(&addresses, port, &stop).expect("the last one listens");
+        assert_eq!(stream.peer_addr().expect("connected").to_string(), format!("127.0.0.1:{port}"));
+        assert!(matches!(dial(&addresses[..2], port, &stop), Err(NoConnection::Failed(_))));
+        assert!(matches!(dial(&[], port, &stop), Err(NoConnection::Failed(_))));
+    }
+
+    #[test]
+    fn a_gate_that_closes_does_not_wait_for_who_never_answers() {
+        // A listener whose queue is full answers nothing.
+        let flags = SocketFlags::CLOEXEC;
+        let silent = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket");
+        rustix::net::bind(&silent, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        rustix::net::listen(&silent, 0).expect("bound");
+        let port =
+            std::net::TcpListener::from(silent.try_clone().expect("a descriptor")).local_addr().expect("bound").port();
+        let filling = TcpListener::from(silent);
+        let at = ["127.0.0.1".parse().expect("an address")];
+        let (stopper, stop) = Stop::new().expect("a pipe");
+        let (_filled, _stream) = (filling, dial(&at, port, &stop).expect("there is room for one"));
+        drop(stopper);
+        assert!(matches!(dial(&at, port, &stop), Err(NoConnection::Stopped)));
+    }
+}

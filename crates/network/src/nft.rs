@@ -1,7 +1,7 @@
 //! Rules of the kernel's packet filter (nf_tables), over its netlink socket.
 //!
 //! A rule is a list of expressions that work on registers: load a field of the packet, compare it, act. The numbers are
-//! those of `linux/netfilter/nf_tables.h`; what `nft --debug=netlink` prints for the same rule is what is written here.
+//! those of `linux/netfilter/nf_tables.h`.
 
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
