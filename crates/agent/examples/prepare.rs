@@ -42,6 +42,7 @@ fn config(dir: &Path) -> Config {
         caller_env: std::env::vars().filter(|(name, _)| ["PATH", "HOME"].contains(&name.as_str())).collect(),
         secrets: BTreeMap::new(),
         quota: agent::machine_quota(),
+        full_network: Default::default(),
         images: image::Options::new(dir),
         keep_failed: true,
     }

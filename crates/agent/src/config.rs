@@ -22,10 +22,23 @@ pub struct Config {
     pub secrets: BTreeMap<String, Secret>,
     /// What all attempts of a tenant may use together, unless [`crate::Agent::set_quota`] says otherwise.
     pub quota: sandbox::cgroup::Limits,
+    /// What `network: full` is.
+    pub full_network: FullNetwork,
     /// Where images come from.
     pub images: image::Options,
     /// Keep the sandboxes of failed attempts for `pace shell`: those of the last [`crate::KEPT_RUNS_MAX`] runs.
     pub keep_failed: bool,
+}
+
+/// What `network: full` is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FullNetwork {
+    /// TCP to everywhere through a gate that knows every host and byte. Works for everybody.
+    #[default]
+    Gate,
+    /// Routed by the host with address translation, so UDP and ICMP too. Needs root, and a host that forwards already and
+    /// whose firewall lets it.
+    Routed,
 }
 
 /// How attempts are executed.

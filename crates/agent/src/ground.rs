@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use image::{Image, User};
+use model::Cause;
 use sandbox::{Identity, ImageRoot, Root};
 
-use crate::halt::{Halt, trouble};
+use crate::halt::Halt;
 use crate::host::Host;
 use crate::room::Room;
 use crate::workspace::{make_dirs, work_dir};
@@ -22,7 +23,7 @@ impl Rooted {
     /// # Errors
     /// The image's own user is not in its `/etc/passwd`.
     pub(crate) fn new(image: Image) -> Result<Rooted, Halt> {
-        let user = image.config.user_in(&image.layers).map_err(|error| trouble(&error))?;
+        let user = image.config.user_in(&image.layers).map_err(|error| Cause::Refused(error.to_string()))?;
         Ok(Rooted { image, user })
     }
 }

@@ -66,7 +66,7 @@ use secret::VersionKey;
 use supervise::Stopper;
 
 pub use action::{ActionParts, Difference, differences};
-pub use config::{AgentError, Config, Executor, Project, Secret};
+pub use config::{AgentError, Config, Executor, FullNetwork, Project, Secret};
 pub use groups::machine_quota;
 pub use report::{LogLine, Report};
 pub use shell::Shell;

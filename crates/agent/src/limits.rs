@@ -21,6 +21,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_SHARE: u32 = 20;
 /// A file or folder without content takes this much of a disk, so that many empty ones are no way around the limit.
 const ENTRY_BYTES: u64 = 4096;
+/// Files and folders in `/tmp` and the other places in memory: as many as fit into the memory, but at least and at most so
+/// many.
+const TMP_FILES_MIN: u64 = 16 << 10;
+const TMP_FILES_MAX: u64 = 1_000_000;
 /// When so little of the disk is left, the steps that fill it are stopped.
 const DISK_RESERVE: u64 = 512 << 20;
 /// When so few more files fit on the disk.
@@ -72,7 +76,7 @@ impl Hold {
                 file_size: resources.file_size.map(|size| size.0),
                 processes: resources.pids.filter(|_| !can(|a| &a.pids)).map(u64::from),
             },
-            tmp: TmpSize { bytes: resources.memory.map(|size| size.0), inodes: None },
+            tmp: tmp_size(resources),
             sampled: resources.memory.is_some() && !can(|a| &a.memory),
             resources: *resources,
             group,
@@ -152,6 +156,13 @@ fn refuse(agent: &Shared, resources: &Resources) -> Result<(), Cause> {
         }
     }
     Ok(())
+}
+
+/// The kernel's memory for a file without content is counted nowhere where there are no control groups.
+fn tmp_size(resources: &Resources) -> TmpSize {
+    let bytes = resources.memory.map(|size| size.0);
+    let inodes = bytes.map_or(TMP_FILES_MAX, |bytes| (bytes / ENTRY_BYTES).clamp(TMP_FILES_MIN, TMP_FILES_MAX));
+    TmpSize { bytes, inodes: Some(inodes) }
 }
 
 /// A limit that makes no sense is the pipeline's; the rest is the host's.

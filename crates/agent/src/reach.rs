@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::{Cause, CommandSpec, Traffic};
-use network::{Allow, CONNECTIONS_MAX, Gate, HostPort, Policy};
+use network::{Allow, CONNECTIONS_MAX, Gate, HostPort, Policy, Routed};
 use sandbox::{Bind, Net, Sockets};
 
+use crate::config::FullNetwork;
 use crate::halt::{Halt, io, trouble};
 use crate::room::Room;
 
@@ -18,6 +19,7 @@ pub(crate) struct Reach {
     /// Shared with the services; `None`: a namespace of its own that nobody else enters.
     net: Option<Arc<Net>>,
     gate: Option<Gate>,
+    routed: Option<Routed>,
     hosts: Option<PathBuf>,
     resolver: Option<PathBuf>,
 }
@@ -27,14 +29,19 @@ impl Reach {
     ///
     /// # Errors
     /// An entry of the list is no `host:port`; the kernel refuses.
-    pub(crate) fn open(command: &CommandSpec, room: &Room) -> Result<Reach, Halt> {
+    pub(crate) fn open(command: &CommandSpec, room: &Room, full: FullNetwork) -> Result<Reach, Halt> {
         let allow = match &command.network {
             model::Network::None => None,
             model::Network::Full => Some(Allow::All),
             model::Network::Hosts(hosts) => Some(Allow::Hosts(listed(hosts)?)),
         };
-        let mut reach = Reach { net: None, gate: None, hosts: None, resolver: None };
-        if let Some(allow) = allow {
+        let mut reach = Reach::of_host();
+        if matches!(allow, Some(Allow::All)) && full == FullNetwork::Routed {
+            let (net, routed) = network::routed().map_err(|error| trouble(&error))?;
+            reach.resolver = Some(write(room, "resolv.conf", &routed.resolv_conf())?);
+            reach.net = Some(Arc::new(net));
+            reach.routed = Some(routed);
+        } else if let Some(allow) = allow {
             let (net, gate) = network::open(Policy { allow, rate: None, connections_max: CONNECTIONS_MAX })
                 .map_err(|error| trouble(&error))?;
             reach.resolver = Some(write(room, "resolv.conf", &gate.resolv_conf())?);
@@ -54,7 +61,7 @@ impl Reach {
 
     /// That of the host, where there is no sandbox.
     pub(crate) fn of_host() -> Reach {
-        Reach { net: None, gate: None, hosts: None, resolver: None }
+        Reach { net: None, gate: None, routed: None, hosts: None, resolver: None }
     }
 
     /// For the sandbox.
@@ -82,7 +89,7 @@ impl Reach {
 
     /// Ends it and tells what went through.
     pub(crate) fn close(self) -> Option<Traffic> {
-        self.gate.map(Gate::finish)
+        self.gate.map(Gate::finish).or_else(|| self.routed.map(Routed::finish))
     }
 }
 

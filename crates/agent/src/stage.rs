@@ -67,7 +67,7 @@ impl Stage {
         let rooted = scene.resolved.step.as_ref().map(fetch).transpose()?;
         let beside = scene.resolved.services.iter().map(|image| image.as_ref().map(fetch).transpose());
         let beside = beside.collect::<Result<Vec<_>, _>>()?;
-        let reach = Reach::open(scene.command, scene.room)?;
+        let reach = Reach::open(scene.command, scene.room, scene.agent.config.full_network)?;
         let mut stage = Stage { rooted, hold, reach, services: Vec::new() };
         stage.start(scene, &beside)?;
         Ok(stage)

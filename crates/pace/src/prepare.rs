@@ -131,6 +131,7 @@ impl Prepared {
                 .collect(),
             secrets: secrets(plan, args)?,
             quota: agent::machine_quota(),
+            full_network: full_network()?,
             images: image_options(&self.project.root),
             keep_failed: true,
         };
@@ -146,6 +147,18 @@ impl Prepared {
     /// Stable name of this pipeline for "the last time this step ran".
     pub fn key(&self) -> String {
         format!("{}/{}", self.project.state_name(), self.project.file)
+    }
+}
+
+/// What `PACE_FULL_NETWORK` says that `network: full` is.
+fn full_network() -> Result<agent::FullNetwork, Failure> {
+    match std::env::var("PACE_FULL_NETWORK").as_deref() {
+        Err(_) | Ok("" | "gate") => Ok(agent::FullNetwork::Gate),
+        Ok("routed") => match network::why_not_routed() {
+            None => Ok(agent::FullNetwork::Routed),
+            Some(why) => Err(Failure::usage(format!("PACE_FULL_NETWORK=routed cannot be had: {why}"))),
+        },
+        Ok(other) => Err(Failure::usage(format!("PACE_FULL_NETWORK is `{other}`, and may be `gate` or `routed`"))),
     }
 }
 

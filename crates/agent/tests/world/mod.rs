@@ -84,6 +84,7 @@ impl World {
             caller_env: self.env.clone(),
             secrets: self.secrets.iter().map(|(name, value)| (name.clone(), Secret::new(value.clone()))).collect(),
             quota: Default::default(),
+            full_network: Default::default(),
             images: image::Options::new(&self.path("repo")),
             keep_failed: true,
         }
