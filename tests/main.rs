@@ -3,6 +3,7 @@
 mod docs;
 mod examples;
 mod faults;
+mod images;
 mod input;
 mod isolation;
 mod limits;

@@ -531,4 +531,22 @@ mod tests {
         let error = Store::open(file.path()).expect_err("a file is no folder").to_string();
         assert!(error.starts_with("cannot make folder /") && error.contains("/cas: "), "{error}");
     }
+
+    #[test]
+    fn a_file_that_was_hashed_already_is_taken_over_and_read_as_a_stream() {
+        let dir = tempfile::tempdir().expect("folder");
+        let store = Store::open(dir.path()).expect("store");
+        let path = dir.path().join("download");
+        let digest = Store::digest_of(b"data");
+        for _ in 0..2 {
+            fs::write(&path, "data").expect("write");
+            store.adopt(&path, &digest).expect("adopt");
+            assert!(!path.exists());
+        }
+        let mut text = String::new();
+        store.open_blob(&digest).expect("open").read_to_string(&mut text).expect("read");
+        assert_eq!(text, "data");
+        store.reject(&digest);
+        assert!(!store.has(&digest) && matches!(store.open_blob(&digest), Err(StoreError::Missing(_))));
+    }
 }

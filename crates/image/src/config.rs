@@ -57,7 +57,7 @@ impl ImageConfig {
         if !volumes.iter().all(|path| is_plain_path(path)) {
             return Err(wrong("one of its volumes is not a plain absolute path"));
         }
-        let platform = (!wire.os.is_empty() && !wire.architecture.is_empty()).then(|| Platform {
+        let platform = (!wire.os.is_empty() && !wire.architecture.is_empty()).then_some(Platform {
             os: wire.os,
             architecture: wire.architecture,
             variant: wire.variant,

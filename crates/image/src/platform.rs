@@ -38,7 +38,7 @@ impl Platform {
         let word =
             |part: &&str| !part.is_empty() && part.len() <= 32 && part.bytes().all(|b| b.is_ascii_alphanumeric());
         match parts.as_slice() {
-            [os, architecture, variant @ ..] if variant.len() < 2 && parts.iter().all(|part| word(&part)) => {
+            [os, architecture, variant @ ..] if variant.len() < 2 && parts.iter().all(word) => {
                 Ok(Platform::new(os, architecture, variant.first().copied()))
             }
             _ => Err(ImageError::Reference {

@@ -127,7 +127,7 @@ impl Registry {
                     .ok_or_else(|| http::refused(act, "its token server has no address", Refusal::Broken))?;
                 let plain = realm.starts_with("http://");
                 let plain_is_fine = self.insecure.contains(name.host()) || http::is_loopback(http::host_of(&realm));
-                if !realm.starts_with("https://") && !(plain && plain_is_fine) {
+                if !realm.starts_with("https://") && (!plain || !plain_is_fine) {
                     return Err(http::refused(act, "its token server is without encryption", Refusal::Broken));
                 }
                 let scope = asked.filter(|asked| want == Want::Pull && asked.starts_with("repository:"));

@@ -252,11 +252,13 @@ fn a_broken_download_goes_on_where_it_broke() {
     assert!(ranges.len() == 1 && ranges[0] != "bytes=0-", "{ranges:?}");
 }
 
+type Lie = Box<dyn Fn(&Small, &Asked) -> Said + Send + Sync>;
+
 #[test]
 fn lies_of_a_registry_are_found_out() {
     let small = Arc::new(Small::new(1000));
     let other = crate::archive::Tar::new().file("evil", "x").end();
-    let lies: Vec<(&str, Box<dyn Fn(&Small, &Asked) -> Said + Send + Sync>)> = vec![
+    let lies: Vec<(&str, Lie)> = vec![
         ("the blob has 2048 bytes there, and should have 2560", Box::new(move |_, _| said(200, &[], other.clone()))),
         ("is not what its digest says", Box::new(|small, _| said(200, &[], vec![7; small.layer.len()]))),
         (

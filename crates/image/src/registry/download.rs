@@ -174,7 +174,10 @@ fn send_block(stream: &mut impl Read, left: &mut u64, sender: &SyncSender<io::Re
         Err(error) => {
             // What came before it broke is worth keeping.
             let kept = block.is_empty() || sender.send(Ok(block)).is_ok();
-            kept && sender.send(Err(error)).is_ok() && false
+            if kept {
+                let _ = sender.send(Err(error));
+            }
+            false
         }
     }
 }

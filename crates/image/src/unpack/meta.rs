@@ -46,7 +46,7 @@ impl Owners {
     pub(crate) fn inside(self, id: u32) -> u64 {
         match self {
             Owners::Mine => 0,
-            Owners::Above(base) => id.checked_sub(base).unwrap_or(0).into(),
+            Owners::Above(base) => id.saturating_sub(base).into(),
         }
     }
 }
@@ -57,7 +57,7 @@ pub(super) struct Meta {
     uid: u32,
     gid: u32,
     mtime: (i64, u32),
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs: Attributes,
     /// What of the entry's is not kept.
     pub dropped: Vec<&'static str>,
 }
@@ -104,9 +104,12 @@ impl Meta {
     }
 }
 
+/// Names and values.
+type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Only `user.*` is kept. What an overlay reads would let a layer redirect or hide what lies below it; capabilities are
 /// setuid by another name; the rest names users and labels of the machine that it was made on.
-fn attributes(entry: &Entry, dropped: &mut Vec<&'static str>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, &'static str> {
+fn attributes(entry: &Entry, dropped: &mut Vec<&'static str>) -> Result<Attributes, &'static str> {
     if entry.xattrs.len() > XATTRS_MAX {
         return Err("it has more than 64 extended attributes");
     }
