@@ -228,7 +228,7 @@ impl Attempt<'_> {
             _ => self.environment(&stage, &BTreeMap::new()),
         };
         let ranged = stage.ground(self.agent).identity().range;
-        let (traffic, notes) = stage.strike();
+        let (traffic, notes) = stage.strike(&self.run.networks);
         let ran = Ran { bench, caches, prepare, usage, traffic, env, ranged, notes, logged: log.finish() };
         match end {
             AttemptEnd::Succeeded => self.succeeded(inputs, action, expected, ran),
@@ -248,6 +248,7 @@ impl Attempt<'_> {
             resolved: &self.given.images,
             resources: &self.spec.resources,
             tenant: &self.run.project.tenant,
+            networks: &self.run.networks,
             room: &bench.room,
             lowers: &bench.lowers,
             stopper: self.stopper,

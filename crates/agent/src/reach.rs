@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use model::{Cause, CommandSpec, Traffic};
-use network::{Allow, CONNECTIONS_MAX, Gate, HostPort, Policy, Routed};
-use sandbox::{Bind, Net, Sockets};
+use network::{Allow, CONNECTIONS_MAX, Gate, HostPort, NetworkError, Policy, Quiet, Routed};
+use sandbox::{Bind, Net};
 
 use crate::config::FullNetwork;
 use crate::halt::{Halt, io, trouble};
 use crate::room::Room;
+use crate::run::lock;
 
 /// What an attempt can reach. Dropped without [`Reach::close`]: the same, and nobody hears what went through.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(crate) struct Reach {
     /// Shared with the services; `None`: a namespace of its own that nobody else enters.
     net: Option<Arc<Net>>,
     gate: Option<Gate>,
+    quiet: Option<Quiet>,
     routed: Option<Routed>,
     hosts: Option<PathBuf>,
     resolver: Option<PathBuf>,
@@ -29,7 +31,7 @@ impl Reach {
     ///
     /// # Errors
     /// An entry of the list is no `host:port`; the kernel refuses.
-    pub(crate) fn open(command: &CommandSpec, room: &Room, full: FullNetwork) -> Result<Reach, Halt> {
+    pub(crate) fn open(command: &CommandSpec, room: &Room, full: FullNetwork, pool: &Pool) -> Result<Reach, Halt> {
         let allow = match &command.network {
             model::Network::None => None,
             model::Network::Full => Some(Allow::All),
@@ -43,16 +45,17 @@ impl Reach {
             reach.routed = Some(routed);
         } else if let Some(allow) = allow {
             let (net, gate) = network::open(Policy { allow, rate: None, connections_max: CONNECTIONS_MAX })
-                .map_err(|error| trouble(&error))?;
+                .map_err(|error| refused(&error))?;
             reach.resolver = Some(write(room, "resolv.conf", &gate.resolv_conf())?);
             reach.net = Some(Arc::new(net));
             reach.gate = Some(gate);
-        } else if !command.services.is_empty() {
-            let (net, _) = Net::new(Sockets::default()).map_err(|error| trouble(&error))?;
-            reach.net = Some(Arc::new(net));
+        } else {
+            let quiet = pool.take()?;
+            reach.net = Some(quiet.net().clone());
+            reach.quiet = Some(quiet);
         }
         // The host's own file would tell addresses for names that the gate knows better.
-        if reach.net.is_some() {
+        if reach.quiet.is_none() || !command.services.is_empty() {
             let names = command.services.iter().map(|service| service.id.as_str());
             reach.hosts = Some(write(room, "hosts", &hosts_file(names))?);
         }
@@ -61,7 +64,7 @@ impl Reach {
 
     /// That of the host, where there is no sandbox.
     pub(crate) fn of_host() -> Reach {
-        Reach { net: None, gate: None, routed: None, hosts: None, resolver: None }
+        Reach { net: None, gate: None, quiet: None, routed: None, hosts: None, resolver: None }
     }
 
     /// For the sandbox.
@@ -87,9 +90,38 @@ impl Reach {
         self.gate.as_ref().map(|gate| gate.environment().into_iter().collect()).unwrap_or_default()
     }
 
-    /// Ends it and tells what went through.
-    pub(crate) fn close(self) -> Option<Traffic> {
+    /// Ends it and tells what went through. Everything that was in it must be gone.
+    pub(crate) fn close(self, pool: &Pool) -> Option<Traffic> {
+        if let Some(quiet) = self.quiet {
+            pool.give_back(quiet);
+        }
         self.gate.map(Gate::finish).or_else(|| self.routed.map(Routed::finish))
+    }
+}
+
+/// Networks of a run that reach nothing, for one step after another.
+#[derive(Debug, Default)]
+pub(crate) struct Pool(Mutex<Vec<Quiet>>);
+
+impl Pool {
+    fn take(&self) -> Result<Quiet, Halt> {
+        let free = lock(&self.0).pop();
+        free.map_or_else(|| Quiet::new().map_err(|error| trouble(&error)), Ok)
+    }
+
+    /// What was used goes: connections that linger in it would keep the next step from its ports.
+    fn give_back(&self, quiet: Quiet) {
+        if quiet.is_untouched() {
+            lock(&self.0).push(quiet);
+        }
+    }
+}
+
+/// What the list asks for and no step gets is the pipeline's mistake.
+fn refused(error: &NetworkError) -> Halt {
+    match error {
+        NetworkError::Never { .. } => Cause::Refused(error.to_string()).into(),
+        _ => trouble(error),
     }
 }
 

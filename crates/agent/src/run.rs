@@ -9,6 +9,7 @@ use cas::{Layer, LayerKind, Tree};
 use model::{AttemptSpec, Cause, GlobList, LayerRef, NodeIx, RunId, Work};
 
 use crate::config::Project;
+use crate::reach::Pool;
 use crate::room::Room;
 
 /// A lock whose holder panicked still guards whole values here: every change is one assignment.
@@ -28,6 +29,8 @@ pub(crate) struct Run {
     done: Mutex<HashMap<NodeIx, Arc<Done>>>,
     /// Folders that the next attempt may take.
     pub(crate) rooms: Mutex<Vec<Room>>,
+    /// Networks that the next attempt may take.
+    pub(crate) networks: Pool,
     /// Filtered trees and the hiding layers that belong to them: instances of a matrix share both.
     filtered: Mutex<HashMap<(model::Digest, GlobList), Tree>>,
     pub(crate) hides: Mutex<HashMap<model::Digest, PathBuf>>,
@@ -98,6 +101,7 @@ impl Run {
             unusable,
             done: Mutex::default(),
             rooms: Mutex::default(),
+            networks: Pool::default(),
             filtered: Mutex::default(),
             hides: Mutex::default(),
             remade: AtomicBool::new(false),

@@ -18,6 +18,7 @@ use crate::config::{AgentError, Executor};
 use crate::ground::Ground;
 use crate::halt::{Halt, trouble};
 use crate::images::Resolutions;
+use crate::reach::Pool;
 use crate::regular::read_regular;
 use crate::room::Room;
 use crate::run::{Inputs, Run, lock};
@@ -306,6 +307,7 @@ impl Opening<'_> {
             // A person may look around longer and use more than the step.
             resources: &Resources::default(),
             tenant,
+            networks: &Pool::default(),
             room,
             lowers: &lowers,
             stopper: &stopper,

@@ -15,7 +15,7 @@ use crate::images::{self, Resolutions};
 use crate::limits::Hold;
 use crate::log::{Log, Voice};
 use crate::mask::Masker;
-use crate::reach::Reach;
+use crate::reach::{Pool, Reach};
 use crate::room::Room;
 use crate::service::{self, Service};
 use crate::supervise::Stopper;
@@ -32,6 +32,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) resolved: &'a Resolutions,
     pub(crate) resources: &'a Resources,
     pub(crate) tenant: &'a str,
+    pub(crate) networks: &'a Pool,
     pub(crate) room: &'a Room,
     /// Lower directories of the workspace, topmost first.
     pub(crate) lowers: &'a [PathBuf],
@@ -67,7 +68,7 @@ impl Stage {
         let rooted = scene.resolved.step.as_ref().map(fetch).transpose()?;
         let beside = scene.resolved.services.iter().map(|image| image.as_ref().map(fetch).transpose());
         let beside = beside.collect::<Result<Vec<_>, _>>()?;
-        let reach = Reach::open(scene.command, scene.room, scene.agent.config.full_network)?;
+        let reach = Reach::open(scene.command, scene.room, scene.agent.config.full_network, scene.networks)?;
         let mut stage = Stage { rooted, hold, reach, services: Vec::new() };
         stage.start(scene, &beside)?;
         Ok(stage)
@@ -135,9 +136,9 @@ impl Stage {
     }
 
     /// Ends services and network; tells what went through it, and what a person should know.
-    pub(crate) fn strike(self) -> (Option<Traffic>, Vec<String>) {
+    pub(crate) fn strike(self, networks: &Pool) -> (Option<Traffic>, Vec<String>) {
         let mut notes = service::stop_all(self.services);
-        let traffic = self.reach.close();
+        let traffic = self.reach.close(networks);
         notes.extend(traffic.as_ref().and_then(refused));
         (traffic, notes)
     }

@@ -109,6 +109,38 @@ pub(crate) fn tell(socket: BorrowedFd<'_>, messages: Vec<Message>) -> Result<(),
     Ok(())
 }
 
+/// Sends a question and returns the kernel's one answer, without its head.
+///
+/// # Errors
+/// The kernel's objection, or an answer that is too short to be one.
+pub(crate) fn ask(socket: BorrowedFd<'_>, question: Message) -> Result<Vec<u8>, Errno> {
+    let mut message = question.0;
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    message[..4].copy_from_slice(&length.to_ne_bytes());
+    send(socket, &message, SendFlags::empty())?;
+    let mut answer = vec![0; 16 << 10];
+    let (filled, _) = recv(socket, &mut answer[..], RecvFlags::DONTWAIT)?;
+    answer.truncate(filled);
+    if answer.get(4..6) == Some(&NLMSG_ERROR.to_ne_bytes()) {
+        acknowledged(&answer)?;
+    }
+    answer.get(HEAD_BYTES..).map(<[u8]>::to_vec).ok_or(Errno::PROTO)
+}
+
+/// The value of the first attribute of this kind, behind a head of so many bytes.
+pub(crate) fn attribute(answer: &[u8], head: usize, wanted: u16) -> Option<&[u8]> {
+    let mut rest = answer.get(head..)?;
+    while let [a, b, c, d, ..] = *rest {
+        let (length, kind) = (usize::from(u16::from_ne_bytes([a, b])), u16::from_ne_bytes([c, d]));
+        let value = rest.get(4..length)?;
+        if kind == wanted {
+            return Some(value);
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
 /// How many acknowledgements these bytes hold.
 fn acknowledged(mut bytes: &[u8]) -> Result<usize, Errno> {
     let mut count = 0;

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-use crate::netlink::{ACK, CREATE, EXCL, Message, tell};
+use crate::netlink::{ACK, CREATE, EXCL, Message, ask, attribute, tell};
 
 const AF_INET: u8 = 2;
 const RTM_NEWLINK: u16 = 16;
@@ -16,7 +16,10 @@ const IFA_LOCAL: u16 = 2;
 const IFA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_STATS64: u16 = 23;
 const IFLA_NET_NS_FD: u16 = 28;
+/// `ifinfomsg`.
+const INTERFACE_HEAD_BYTES: usize = 16;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
@@ -44,6 +47,19 @@ pub(crate) fn everything_is_local(route: BorrowedFd<'_>, own: Ipv4Addr) -> Resul
         &[AF_INET, 0, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL, 0, 0, 0, 0],
     );
     tell(route, vec![add_address(LOOPBACK_INDEX, own, 32), any.with(RTA_OIF, &LOOPBACK_INDEX.to_ne_bytes())])
+}
+
+/// Packets that ever went over loopback.
+///
+/// # Errors
+/// The kernel does not say.
+pub(crate) fn loopback_packets(route: BorrowedFd<'_>) -> Result<u64, Errno> {
+    const RTM_GETLINK: u16 = 18;
+    let answer = ask(route, Message::new(RTM_GETLINK, 0, &interface(LOOPBACK_INDEX, false)))?;
+    // `rtnl_link_stats64` begins with received packets.
+    let stats = attribute(&answer, INTERFACE_HEAD_BYTES, IFLA_STATS64).ok_or(Errno::NODATA)?;
+    let received = stats.first_chunk::<8>().ok_or(Errno::NODATA)?;
+    Ok(u64::from_ne_bytes(*received))
 }
 
 /// Makes a pair of interfaces: `name` here, and the other end in the namespace `net`, as its interface number
