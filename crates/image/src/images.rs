@@ -18,8 +18,8 @@ use crate::layers::{Held, Layers};
 use crate::local::Local;
 use crate::registry::{Registry, Stop};
 use crate::{
-    Bounds, Credentials, ImageConfig, ImageError, Keep, Kept, Lock, Manifest, Name, Owners, Platform,
-    Reference, Sum, Usage,
+    Bounds, Credentials, ImageConfig, ImageError, Keep, Kept, Lock, Manifest, Name, Owners, Platform, Reference, Sum,
+    Usage,
 };
 
 /// Layers that are fetched and unpacked at once: more only fight for the disk.
@@ -345,9 +345,11 @@ impl Images {
         let to = self.layers.document(sum);
         let parent = to.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(parent).map_err(io_error("make folder", parent))?;
-        self.store
-            .place(&digest, false, &to)
-            .or_else(|_| if to.exists() { Ok(()) } else { fs::write(&to, bytes).map_err(io_error("write", &to)) })
+        // A file of its own, because its time of change says when it was last asked for.
+        let beside = to.with_extension(format!("{}.{:?}", std::process::id(), std::thread::current().id()));
+        let _ = fs::remove_file(&beside);
+        self.store.copy_to(&digest, false, &beside)?;
+        fs::rename(&beside, &to).map_err(io_error("write", &to))
     }
 
     /// All layers, the lowest first, several at once.

@@ -118,8 +118,27 @@ impl Layers {
         let pin = beside.join("pin");
         fs::write(&pin, bytes.to_string()).map_err(io_error("write", &pin))?;
         let to = self.folder().join(sum.hex());
-        fs::rename(&beside, &to).map_err(io_error("put in place", &to))?;
-        self.hold(sum).ok_or_else(|| io_error("use", &to)(io::Error::other("it was removed at once")))
+        loop {
+            let placed = match fs::rename(&beside, &to) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => false,
+                renamed => renamed.map(|()| true).map_err(io_error("put in place", &to))?,
+            };
+            // When one is there already, a collection may only have looked at it as we came.
+            if let Some(held) = self.hold(sum) {
+                return Ok(held);
+            }
+            if placed {
+                return Err(io_error("use", &to)(io::Error::other("it was removed at once")));
+            }
+            if File::open(to.join("pin")).map_or(true, |pin| pin.try_lock().is_ok()) {
+                // Without a pin nobody can use it: what a crash left of it makes room.
+                let _ = fs::rename(&to, scratch.path().join("lost"));
+            }
+            if stop() {
+                return Err(ImageError::Stopped);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// Waits until nobody else has the lock of this name.

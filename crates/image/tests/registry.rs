@@ -202,6 +202,20 @@ fn layers_in_use_stay_and_others_go() {
 }
 
 #[test]
+fn what_a_crash_left_of_a_layer_is_made_anew() {
+    let world = World::new();
+    let images = world.images();
+    world.bundle(&images, "one");
+    let image = fetch(&images, "oci:low", &Lock::empty(), &Ear::default()).expect("low");
+    let layer = image.layers[0].clone();
+    drop(image);
+    fs::remove_file(layer.with_file_name("pin")).expect("lost");
+    fs::remove_file(layer.join("etc/low")).expect("lost");
+    let image = fetch(&images, "oci:low", &Lock::empty(), &Ear::default()).expect("again");
+    assert!(image.layers[0].join("etc/low").exists());
+}
+
+#[test]
 fn an_index_gives_each_machine_its_own_and_travels_as_a_whole() {
     let Some(registry) = Registry::open() else { return };
     let world = World::new();

@@ -14,6 +14,9 @@ use crate::registry::Stop;
 use crate::through::Through;
 use crate::{Bundle, ImageError, Lock, Name, Platform, Recipe, Reference, Sum, Watch};
 
+/// Manifests and indexes that travel together: every machine there is, with its attestations, several times over.
+const DOCUMENTS_MAX: usize = 1024;
+
 impl Images {
     /// An image with all that belongs to it, on its way to another place; of an index, the images of all machines.
     /// Nothing is unpacked.
@@ -63,6 +66,9 @@ impl Images {
                     }
                 }
             }
+        }
+        if bundle.documents.len() >= DOCUMENTS_MAX {
+            return Err(ImageError::TooLarge { what, bound: format!("{DOCUMENTS_MAX} manifests") });
         }
         bundle.documents.push(Carried { media_type, bytes });
         Ok(())
