@@ -70,6 +70,11 @@ fn caching() {
 }
 
 #[test]
+fn images() {
+    page("images.md");
+}
+
+#[test]
 fn sandbox() {
     page("sandbox.md");
 }
