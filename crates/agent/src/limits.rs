@@ -94,8 +94,9 @@ impl Hold {
                 peak => peak,
             },
             pids_peak: counted.pids_peak.max(watch.pids_peak),
-            io_read: counted.io_read,
-            io_written: counted.io_written,
+            // Version 1 counts them only where a scheduler looks at weights.
+            io_read: counted.io_read.max(processes.io_read),
+            io_written: counted.io_written.max(processes.io_written),
         };
         (usage, counted)
     }
