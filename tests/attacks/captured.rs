@@ -50,10 +50,11 @@ fn unchanged(stage: &Stage, steps: serde_json::Value, text: &str) -> String {
 fn the_home_of_the_person_stays_as_it_was() {
     scene("write-home", |stage| {
         let cmd = "mkdir -p ~/.ssh; echo evil > ~/.ssh/authorized_keys; echo evil > ~/.bashrc; echo done";
+        drop(stage.pace(std::path::Path::new(crate::scene::PACE), &[]));
+        let before = fingerprint(&stage.folder().join("home"));
         let ended = run(stage, json!([{ "id": "s", "cmd": cmd }]));
-        let left = fs::read_dir(stage.folder().join("home")).expect("the home").count();
-        if left > 0 {
-            return format!("ESCAPED: {left} entries are in the home");
+        if fingerprint(&stage.folder().join("home")) != before {
+            return "ESCAPED: the home has changed".into();
         }
         seen(stage, &ended, 0, "done", "the home is as it was")
     });

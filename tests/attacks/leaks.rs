@@ -59,10 +59,10 @@ const ACTS: [&str; 8] = ["\x1b]52", "\x1b]0;", "\x1bP", "\x1b[5n", "\x1b[21t", "
 fn escapes_that_a_step_prints_do_nothing_to_the_terminal() {
     scene("terminal-escapes", |stage| {
         write_pipeline(stage, json!([{ "id": "s", "cmd": ESCAPES }]));
-        let plain = stage.pace(Path::new(PACE), &["run", "--no-cache"]);
-        let mut shown = stage::finish(on_terminal(&plain)).out;
-        let logs = stage.pace(Path::new(PACE), &["logs", "s"]);
-        shown.push_str(&stage::finish(on_terminal(&logs)).out);
+        let mut shown = String::new();
+        for args in [&["run", "--no-cache"][..], &["run", "--no-cache", "--output", "plain"], &["logs", "s"]] {
+            shown.push_str(&stage::finish(on_terminal(&stage.pace(Path::new(PACE), args))).out);
+        }
         let acts: Vec<_> = ACTS.iter().filter(|acts| shown.contains(**acts)).collect();
         if !acts.is_empty() {
             return format!("ESCAPED: {acts:?} in {shown:?}");

@@ -132,6 +132,23 @@ fn a_step_with_a_network_has_no_other_rights() {
     });
 }
 
+#[test]
+fn the_network_of_a_former_step_is_as_new() {
+    scene("former-network", |stage| {
+        let look = "tail -qn +2 /proc/net/tcp /proc/net/udp /proc/net/unix | wc -l; cat /proc/net/route | wc -l";
+        let steps = json!([
+            { "id": "first", "cmd": "mkdir ~/shared; ./attacks helper linger", "cache": "never", "network": "full" },
+            { "id": "plain", "cmd": "mkdir ~/shared; ./attacks helper linger", "cache": "never" },
+            { "id": "look", "cmd": look, "depends_on": ["first", "plain"], "cache": "never" },
+        ]);
+        let ended = run(stage, steps);
+        match said(&ended, "look")[..] {
+            ["0", "1"] => seen(stage, &ended, 0, "", "nothing is left in it"),
+            _ => format!("ESCAPED: {}{}", ended.out, ended.err),
+        }
+    });
+}
+
 /// Attacks that a service tries; it is behind the same walls as a step.
 const BY_A_SERVICE: [&str; 10] = [
     "read-shadow",

@@ -226,4 +226,10 @@ pub const ATTACKS: &[Attack] = &[
         Wall::Filter,
         "harmless: refused as to a step",
     ),
+    scene(
+        "former-network",
+        "looks for what a former step left in its network",
+        Wall::Net,
+        "harmless: nothing is left in it",
+    ),
 ];
