@@ -62,7 +62,7 @@ impl Given {
     /// # Errors
     /// A secret is asked for that nobody gave; an image is not to be had.
     pub(crate) fn to(command: &CommandSpec, agent: &Shared, run: &Run) -> Result<Given, Cause> {
-        let images = Resolutions::of(command, &run.project.lock, agent)?;
+        let images = Resolutions::of(command, &run.images, agent)?;
         let mut given = Given::default();
         given.images = images;
         for name in &command.pass_env {

@@ -1,5 +1,8 @@
 //! Images of an attempt: which ones they are, for the key, and the unpacked ones, to run on.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
 use image::{ImageError, Lock, Progress, Reference, Refusal, Resolved, Watch};
 use model::{AttemptEnd, Bytes, Cause, CommandSpec};
 
@@ -7,6 +10,7 @@ use crate::Shared;
 use crate::ground::Rooted;
 use crate::halt::Halt;
 use crate::log::Voice;
+use crate::run::lock;
 use crate::supervise::Stopper;
 
 /// What a step and its services run on, by digest. `None` stands on the host's file system.
@@ -21,8 +25,8 @@ impl Resolutions {
     ///
     /// # Errors
     /// A name is none, nobody has such an image, the registry does not answer.
-    pub(crate) fn of(command: &CommandSpec, lock: &Lock, agent: &Shared) -> Result<Resolutions, Cause> {
-        let resolve = |name: &Option<String>| name.as_ref().map(|name| resolve(name, lock, agent)).transpose();
+    pub(crate) fn of(command: &CommandSpec, names: &Names, agent: &Shared) -> Result<Resolutions, Cause> {
+        let resolve = |name: &Option<String>| name.as_ref().map(|name| names.resolve(name, agent)).transpose();
         Ok(Resolutions {
             step: resolve(&command.image)?,
             services: command.services.iter().map(|service| resolve(&service.image)).collect::<Result<_, _>>()?,
@@ -41,9 +45,27 @@ impl Resolutions {
     }
 }
 
-fn resolve(name: &str, lock: &Lock, agent: &Shared) -> Result<Resolved, Cause> {
-    let reference = Reference::parse(name).map_err(|error| Cause::Refused(error.to_string()))?;
-    agent.images()?.resolve(&reference, lock, &Unwatched).map_err(|error| cause(&error))
+/// What the names of images mean in one run: the same from its first step to its last, and asked for once.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    lock: Arc<Lock>,
+    known: Mutex<HashMap<String, Resolved>>,
+}
+
+impl Names {
+    pub(crate) fn new(lock: Arc<Lock>) -> Names {
+        Names { lock, known: Mutex::default() }
+    }
+
+    fn resolve(&self, name: &str, agent: &Shared) -> Result<Resolved, Cause> {
+        if let Some(known) = lock(&self.known).get(name) {
+            return Ok(known.clone());
+        }
+        let reference = Reference::parse(name).map_err(|error| Cause::Refused(error.to_string()))?;
+        let found = agent.images()?.resolve(&reference, &self.lock, &Unwatched).map_err(|error| cause(&error))?;
+        // Steps that asked side by side take the first answer, should the tag have moved in between.
+        Ok(lock(&self.known).entry(name.to_string()).or_insert(found).clone())
+    }
 }
 
 /// Fetches what is not here yet, unless the attempt is stopped meanwhile.

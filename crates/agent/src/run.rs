@@ -9,6 +9,7 @@ use cas::{Layer, LayerKind, Tree};
 use model::{AttemptSpec, Cause, GlobList, LayerRef, NodeIx, RunId, Work};
 
 use crate::config::Project;
+use crate::images::Names;
 use crate::reach::Pool;
 use crate::room::Room;
 
@@ -29,6 +30,8 @@ pub(crate) struct Run {
     done: Mutex<HashMap<NodeIx, Arc<Done>>>,
     /// Folders that the next attempt may take.
     pub(crate) rooms: Mutex<Vec<Room>>,
+    /// What the names of images mean.
+    pub(crate) images: Names,
     /// Networks that the next attempt may take.
     pub(crate) networks: Pool,
     /// Filtered trees and the hiding layers that belong to them: instances of a matrix share both.
@@ -94,6 +97,7 @@ impl Run {
         unusable: Option<String>,
         pin: Option<cas::Pin>,
     ) -> Run {
+        let images = Names::new(project.lock.clone());
         Run {
             id,
             project,
@@ -101,6 +105,7 @@ impl Run {
             unusable,
             done: Mutex::default(),
             rooms: Mutex::default(),
+            images,
             networks: Pool::default(),
             filtered: Mutex::default(),
             hides: Mutex::default(),

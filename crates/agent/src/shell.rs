@@ -17,7 +17,7 @@ use crate::attempt::{Attempt, Given};
 use crate::config::{AgentError, Executor};
 use crate::ground::Ground;
 use crate::halt::{Halt, trouble};
-use crate::images::Resolutions;
+use crate::images::{Names, Resolutions};
 use crate::reach::Pool;
 use crate::regular::read_regular;
 use crate::room::Room;
@@ -232,7 +232,7 @@ fn reopen(agent: &Shared, room: &Room, kept: KeptSandbox) -> Result<Shell, Halt>
     if kept.caches {
         notes.push("named caches are empty here".into());
     }
-    let resolved = Resolutions::of(&command, &lock, agent)?;
+    let resolved = Resolutions::of(&command, &Names::new(Arc::new(lock)), agent)?;
     let opening = Opening { agent, command: &command, resolved: &resolved, room, name: &kept.step, tenant: TENANT };
     opening.furnish(lowers, |_| env, notes)
 }
