@@ -221,7 +221,7 @@ impl Attempt<'_> {
             .map_err(|error| trouble(&format!("lost sight of the step's process: {error}")))?;
         drop(child);
         let (usage, counted) = stage.hold.usage(usage, &watch);
-        let end = stage.hold.name(end, &counted);
+        let end = watch.judge(stage.hold.name(end, &counted));
         self.stopper.release();
         let env = match end {
             AttemptEnd::Succeeded => BTreeMap::new(),

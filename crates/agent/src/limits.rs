@@ -222,6 +222,17 @@ impl LimitWatch {
         hit
     }
 
+    /// The end of an attempt that was over before anybody looked: what it wrote counts all the same.
+    pub(crate) fn judge(&self, end: AttemptEnd) -> AttemptEnd {
+        let itself = matches!(end, AttemptEnd::Succeeded | AttemptEnd::Failed(Cause::Exit(_) | Cause::Signal(_)));
+        match self.resources.disk {
+            Some(limit) if itself && written(&self.dirs, limit.0.saturating_add(1)) > limit.0 => {
+                AttemptEnd::Failed(Cause::Limit(LimitHit::Disk(limit)))
+            }
+            _ => end,
+        }
+    }
+
     fn memory(&mut self) -> Option<LimitHit> {
         let sample = self.sampler.as_mut()?.sample();
         self.memory_peak = self.memory_peak.max(sample.memory);
@@ -300,6 +311,17 @@ mod tests {
         let resources = Resources { disk: Some(limit), ..Resources::default() };
         let mut watch = watch(resources, vec![dir.path().to_path_buf()]);
         assert_eq!(watch.look(0, Instant::now()), Some(LimitHit::Disk(limit)));
+    }
+
+    #[test]
+    fn a_step_that_is_faster_than_a_look_is_judged_at_its_end() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("big"), vec![1; 100_000]).expect("a file");
+        let resources = Resources { disk: Some(Bytes(50_000)), ..Resources::default() };
+        let watch = watch(resources, vec![dir.path().to_path_buf()]);
+        let over = AttemptEnd::Failed(Cause::Limit(LimitHit::Disk(Bytes(50_000))));
+        assert_eq!(watch.judge(AttemptEnd::Succeeded), over);
+        assert_eq!(watch.judge(AttemptEnd::Cancelled), AttemptEnd::Cancelled);
     }
 
     #[test]
