@@ -161,13 +161,18 @@ fn a_branch_name_cannot_inject_a_command() {
 
 #[test]
 fn what_is_not_there_yet_says_exactly_that() {
-    let image = "name: x\nsteps:\n  - { id: s, image: \"registry.example.com/x:1\", cmd: echo }\n";
-    Repo::new(image).pace(&["run"]).code(13).says("image");
-    let service =
-        "name: x\nsteps:\n  - { id: s, cmd: echo, services: [{ id: db, image: \"registry.example.com/db:1\" }] }\n";
-    Repo::new(service).pace(&["run"]).code(13).says("services");
-    let hosts = "name: x\nsteps:\n  - { id: s, cmd: echo, network: [\"example.com:443\"] }\n";
-    Repo::new(hosts).pace(&["run"]).code(13).says("network");
     let approval = "name: x\nsteps:\n  - { id: s, approve: { by: [\"user:ada\"] } }\n";
     Repo::new(approval).pace(&["run"]).code(13).says("server");
+}
+
+#[test]
+fn what_cannot_be_had_is_said_with_its_name() {
+    let folder = "name: x\nsteps:\n  - { id: s, image: \"oci:no-such-folder\", cmd: echo }\n";
+    Repo::new(folder).pace(&["run"]).says("no-such-folder");
+    let image = "name: x\nsteps:\n  - { id: s, image: \"not an image\", cmd: echo }\n";
+    Repo::new(image).pace(&["run"]).code(13).says("`not an image` names no image");
+    let without = "name: x\nsteps:\n  - { id: s, image: \"debian:12\", cmd: echo }\n";
+    Repo::new(without).pace(&["run", "--executor", "process"]).code(13).says("need the sandbox");
+    let own = "name: x\nsteps:\n  - { id: s, cmd: echo, network: [\"127.0.0.1:80\"] }\n";
+    Repo::new(own).pace(&["run"]).code(13).says("127.0.0.1:80");
 }

@@ -28,7 +28,7 @@ use crate::report::Feed;
 use crate::room::Room;
 use crate::run::{Done, Inputs, Place, Run};
 use crate::settle::Ran;
-use crate::stage::{Scene, Stage};
+use crate::stage::{Scene, Stage, refuse_without_sandbox};
 use crate::supervise::{Stopper, supervise};
 use crate::workspace::{self, Furniture};
 use crate::{Shared, hit};
@@ -130,6 +130,9 @@ fn begin(
     match &spec.work {
         Work::ReadFile(path) => with_remakes(agent, run, stopper, || read_file(agent, run, spec, path)),
         Work::Command(command) => {
+            if agent.config.executor == Executor::Process {
+                refuse_without_sandbox(command)?;
+            }
             let given = Given::to(command, agent, run)?;
             let at = Attempt { agent, run, spec, command, given: &given, feed, stopper, since };
             let mut result = with_remakes(agent, run, stopper, || at.go())?;

@@ -60,7 +60,6 @@ impl Stage {
     /// What is asked for is not to be had here, a service does not get ready, the attempt is stopped.
     pub(crate) fn set(scene: Scene<'_>) -> Result<Stage, Halt> {
         if scene.agent.config.executor == Executor::Process {
-            refuse_without_sandbox(scene.command)?;
             return Ok(Stage { rooted: None, hold: Hold::none(), reach: Reach::of_host(), services: Vec::new() });
         }
         let hold = Hold::take(scene.agent, scene.tenant, scene.resources)?;
@@ -169,7 +168,7 @@ fn argv(spec: &ServiceSpec, ground: Ground<'_>, check: Option<&str>) -> Result<V
 }
 
 /// The process executor has nothing that could hold these.
-fn refuse_without_sandbox(command: &CommandSpec) -> Result<(), Cause> {
+pub(crate) fn refuse_without_sandbox(command: &CommandSpec) -> Result<(), Cause> {
     let refuse = |what: &str| {
         Err(Cause::Refused(format!("{what} need the sandbox; leave `--executor process` out, see `pace doctor`")))
     };
