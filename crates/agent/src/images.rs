@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use image::{ImageError, Lock, Progress, Reference, Refusal, Resolved, Watch};
 use model::{AttemptEnd, Bytes, Cause, CommandSpec};
@@ -12,6 +13,9 @@ use crate::halt::Halt;
 use crate::log::Voice;
 use crate::run::lock;
 use crate::supervise::Stopper;
+
+/// Time between two words about a fetch that takes longer.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// What a step and its services run on, by digest. `None` stands on the host's file system.
 #[derive(Debug, Default)]
@@ -75,7 +79,8 @@ pub(crate) fn fetch(
     stopper: &Stopper,
     voice: Option<&Voice>,
 ) -> Result<Rooted, Halt> {
-    let watch = Fetching { name: resolved.reference.to_string(), stopper, voice };
+    let name = resolved.reference.to_string();
+    let watch = Fetching { name, stopper, voice, state: Mutex::new((0, 0, Instant::now())) };
     let image = agent.images()?.fetch(resolved, &watch).map_err(|error| match stopper.is_stopped() {
         true => Halt::Ends(AttemptEnd::Cancelled),
         false => cause(&error).into(),
@@ -101,19 +106,38 @@ struct Fetching<'a> {
     name: String,
     stopper: &'a Stopper,
     voice: Option<&'a Voice>,
+    /// Bytes that will come, bytes that came, and when that was said last.
+    state: Mutex<(u64, u64, Instant)>,
+}
+
+impl Fetching<'_> {
+    /// The line that is due, if any.
+    fn line(&self, progress: Progress) -> Option<String> {
+        let (all, came, said) = &mut *lock(&self.state);
+        match progress {
+            Progress::Begun { layers, bytes } if layers > 0 => {
+                (*all, *said) = (bytes, Instant::now());
+                let layers = if layers == 1 { "1 layer".to_string() } else { format!("{layers} layers") };
+                Some(format!("fetching image {}: {layers}, {}", self.name, Bytes(bytes)))
+            }
+            Progress::Fetched(bytes) => {
+                *came += bytes;
+                if said.elapsed() < SAY_EVERY {
+                    return None;
+                }
+                *said = Instant::now();
+                Some(format!("fetching image {}: {} of {}", self.name, Bytes(*came), Bytes(*all)))
+            }
+            Progress::Note(note) => Some(format!("image {}: {note}", self.name)),
+            _ => None,
+        }
+    }
 }
 
 impl Watch for Fetching<'_> {
     fn progress(&self, progress: Progress) {
-        let text = match progress {
-            Progress::Begun { layers, bytes } if layers > 0 => {
-                format!("fetching image {}: {layers} layers, {}", self.name, Bytes(bytes))
-            }
-            Progress::Note(note) => format!("image {}: {note}", self.name),
-            _ => return,
-        };
-        if let Some(voice) = self.voice {
-            voice.say(text);
+        if let (Some(voice), Some(line)) = (self.voice, self.line(progress)) {
+            voice.say(line);
         }
     }
 
@@ -130,5 +154,23 @@ impl Watch for Unwatched {
 
     fn is_stopped(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_fetch_is_told_now_and_then() {
+        let stopper = Stopper::new().expect("a stopper");
+        let fetching =
+            Fetching { name: "x".into(), stopper: &stopper, voice: None, state: Mutex::new((0, 0, Instant::now())) };
+        let begun = fetching.line(Progress::Begun { layers: 1, bytes: 4 << 20 });
+        assert_eq!(begun.as_deref(), Some("fetching image x: 1 layer, 4 MiB"));
+        assert_eq!(fetching.line(Progress::Fetched(1 << 20)), None, "just said");
+        lock(&fetching.state).2 -= SAY_EVERY;
+        let later = fetching.line(Progress::Fetched(1 << 20));
+        assert_eq!(later.as_deref(), Some("fetching image x: 2 MiB of 4 MiB"));
     }
 }
