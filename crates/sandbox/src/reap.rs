@@ -71,6 +71,7 @@ fn reap(command: c_int) -> Result<Option<c_int>, Errno> {
         // SAFETY: `status` is ours to be filled. Orphans of any clone type come to us, hence __WALL.
         match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) } {
             0 => return Ok(ended),
+            pid if pid > 0 && libc::WIFSTOPPED(status) => let_go(pid, libc::WSTOPSIG(status)),
             pid if pid == command => ended = Some(status),
             pid if pid > 0 => {}
             _ => match sys::errno() {
@@ -80,6 +81,14 @@ fn reap(command: c_int) -> Result<Option<c_int>, Errno> {
             },
         }
     }
+}
+
+/// A child asked to be traced by its parent, as programs do that want no debugger, and stands still at a signal. It gets
+/// the signal and is traced no more; the one that only tells of a new program is not meant for it.
+fn let_go(pid: c_int, signal: c_int) {
+    let signal = if signal == libc::SIGTRAP { 0 } else { signal };
+    // SAFETY: no memory is passed. When it was killed meanwhile there is nothing to do.
+    unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_DETACH, pid, 0, signal) };
 }
 
 /// Sleeps until a child ended (`None`) or the parent asks for something; its death is [`KILL`].

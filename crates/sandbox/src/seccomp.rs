@@ -26,6 +26,8 @@ enum Verdict {
     HarmlessPersonality,
     /// Unless it sets a limit of another process: a processor limit of process 1 would end the sandbox.
     OwnLimits,
+    /// Unless a tracer wants to hold processes at their end: two that hold each other cannot be killed by anybody.
+    MortalTracees,
 }
 
 /// A program for the kernel's filter machine.
@@ -49,6 +51,13 @@ const OPEN_TREE_ATTR: c_long = 467;
 /// The oldest way to a raw socket; deprecated, and still there.
 const SOCK_PACKET: u32 = 10;
 
+/// The three requests that set how a process is traced. The oldest number still works on x86 and means nothing elsewhere.
+const PTRACE_SEIZE: u32 = 0x4206;
+const PTRACE_SETOPTIONS: u32 = 0x4200;
+const PTRACE_OLDSETOPTIONS: u32 = 21;
+/// The tracee waits for its tracer when it ends, even when it was killed.
+const PTRACE_O_TRACEEXIT: u32 = 1 << 6;
+
 /// Refused with EPERM, as the kernel does without the capability.
 const REFUSED: &[c_long] = &[
     // Mounts and roots.
@@ -67,10 +76,9 @@ const REFUSED: &[c_long] = &[
     // Namespaces within namespaces.
     libc::SYS_unshare,
     libc::SYS_setns,
-    // Other processes' memory and descriptors.
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
+    // Other processes' descriptors and kernel addresses. Tracing them and reading their memory is allowed, as debuggers and
+    // leak checkers do: all that can be named are the step's own, and process 1 is closed by being undumpable. The filter
+    // sees a call after its tracer has changed it (since Linux 4.8), so tracing is no way around it.
     libc::SYS_process_madvise,
     libc::SYS_pidfd_getfd,
     libc::SYS_kcmp,
@@ -131,6 +139,7 @@ fn verdict(call: c_long) -> Verdict {
         libc::SYS_socket | libc::SYS_socketpair => Verdict::UsualSockets,
         libc::SYS_personality => Verdict::HarmlessPersonality,
         libc::SYS_prlimit64 => Verdict::OwnLimits,
+        libc::SYS_ptrace => Verdict::MortalTracees,
         _ => Verdict::Allow,
     }
 }
@@ -270,6 +279,16 @@ fn carry_out(verdict: Verdict) -> Vec<sock_filter> {
             refuse(libc::EPERM),
             line(RETURN, ALLOW),
         ],
+        Verdict::MortalTracees => vec![
+            line(LOAD, argument(0)),
+            test(IF_EQUAL, PTRACE_SEIZE, 2, 0),
+            test(IF_EQUAL, PTRACE_SETOPTIONS, 1, 0),
+            test(IF_EQUAL, PTRACE_OLDSETOPTIONS, 0, 3),
+            line(LOAD, argument(3)),
+            test(IF_ANY_BIT, PTRACE_O_TRACEEXIT, 0, 1),
+            refuse(libc::EPERM),
+            line(RETURN, ALLOW),
+        ],
     }
 }
 
@@ -302,7 +321,7 @@ mod tests {
     use super::*;
 
     /// The kernel's filter machine, as far as the program uses it.
-    fn decide(arch: u32, call: c_long, arguments: [u64; 3]) -> u32 {
+    fn decide(arch: u32, call: c_long, arguments: [u64; 4]) -> u32 {
         let program = program();
         let (mut at, mut value) = (0, 0u32);
         loop {
@@ -332,8 +351,10 @@ mod tests {
         }
     }
 
-    fn call(call: c_long, arguments: [u64; 3]) -> u32 {
-        decide(ARCH, call, arguments)
+    fn call<const N: usize>(call: c_long, arguments: [u64; N]) -> u32 {
+        let mut all = [0; 4];
+        all[..N].copy_from_slice(&arguments);
+        decide(ARCH, call, all)
     }
 
     fn refused(errno: i32) -> u32 {
@@ -360,7 +381,7 @@ mod tests {
 
     #[test]
     fn other_architectures_die() {
-        assert_eq!(decide(0x4000_0003, libc::SYS_read, [0; 3]), KILL);
+        assert_eq!(decide(0x4000_0003, libc::SYS_read, [0; 4]), KILL);
         #[cfg(target_arch = "x86_64")]
         assert_eq!(call(c_long::from(X32) + libc::SYS_read, [0; 3]), KILL);
     }
@@ -371,6 +392,18 @@ mod tests {
         assert_eq!(call(libc::SYS_clone, [thread as u64, 0, 0]), ALLOW);
         assert_eq!(call(libc::SYS_clone, [(libc::SIGCHLD | libc::CLONE_NEWUSER) as u64, 0, 0]), refused(libc::EPERM));
         assert_eq!(call(libc::SYS_clone3, [0; 3]), refused(libc::ENOSYS));
+    }
+
+    #[test]
+    fn a_step_may_trace_but_nobody_is_held_at_the_end() {
+        let ptrace = |request: u32, data: u32| call(libc::SYS_ptrace, [u64::from(request), 7, 0, u64::from(data)]);
+        const EXITKILL_AND_EXEC: u32 = 1 << 20 | 1 << 4;
+        for request in [PTRACE_SEIZE, PTRACE_SETOPTIONS, PTRACE_OLDSETOPTIONS] {
+            assert_eq!(ptrace(request, EXITKILL_AND_EXEC), ALLOW);
+            assert_eq!(ptrace(request, EXITKILL_AND_EXEC | PTRACE_O_TRACEEXIT), refused(libc::EPERM));
+        }
+        assert_eq!(ptrace(libc::PTRACE_TRACEME, u32::MAX), ALLOW);
+        assert_eq!(ptrace(libc::PTRACE_POKEDATA, u32::MAX), ALLOW);
     }
 
     #[test]

@@ -584,6 +584,9 @@ fn the_other_side() {
         ["through", "stdin"] => println!("SAYS {}", through_stdin()),
         ["abstract", name] => println!("SAYS {}", connect_abstract(name)),
         ["first", "process"] => println!("SAYS {}", attack_first_process()),
+        ["trace", "own"] => println!("SAYS {}", trace_own()),
+        ["trace", "each", "other"] => trace_each_other(),
+        ["trace", "me"] => trace_me(),
         ["securebits"] => println!("SAYS {}", gain_rights()),
         ["network", "rights"] => println!("SAYS {}", network_rights()),
         ["supervise", "sandbox", time] => supervise(bare(&["sleep", time]).spawn().expect("it starts")),
@@ -631,14 +634,96 @@ fn connect_abstract(name: &str) -> i32 {
     connected.err().and_then(|error| error.raw_os_error()).unwrap_or(0)
 }
 
+const PR_SET_PTRACER: i32 = 0x5961_6d61;
+const PTRACE_O_TRACEEXIT: libc::c_long = 1 << 6;
+
+fn ptrace(request: libc::c_uint, pid: i32, data: libc::c_long) -> i32 {
+    // SAFETY: the requests used here pass no memory.
+    errno(unsafe { libc::syscall(libc::SYS_ptrace, libc::c_long::from(request), libc::c_long::from(pid), 0, data) })
+}
+
+/// A copy of this process that does something and then waits for ever.
+fn forked(what: impl FnOnce()) -> i32 {
+    // SAFETY: the copy has one thread, makes system calls, and never returns.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            what();
+            loop {
+                libc::pause();
+            }
+        }
+        pid
+    }
+}
+
+/// What tracing a process of one's own gives: attached, stopped, its memory, and what it may not be asked.
+fn trace_own() -> String {
+    let secret = [7u8; 4];
+    let pid = forked(|| ());
+    let attach = ptrace(libc::PTRACE_ATTACH, pid, 0);
+    let (mut status, mut copy) = (0, [0u8; 4]);
+    // SAFETY: all of it lives on this stack.
+    let read = unsafe {
+        libc::waitpid(pid, &raw mut status, libc::__WALL);
+        let here = libc::iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: 4 };
+        let there = libc::iovec { iov_base: secret.as_ptr().cast_mut().cast(), iov_len: 4 };
+        errno(libc::process_vm_readv(pid, &raw const here, 1, &raw const there, 1, 0) as libc::c_long)
+    };
+    let as_written = if copy == secret { "as written" } else { "wrongly" };
+    let exit_stop = ptrace(libc::PTRACE_SETOPTIONS, pid, PTRACE_O_TRACEEXIT);
+    format!(
+        "attach: {attach}, stopped: {}, read: {read} {as_written}, exit stop: {exit_stop}",
+        libc::WIFSTOPPED(status)
+    )
+}
+
+/// Each of two processes traces the other. With a stop at the exit no kernel could end them.
+fn trace_each_other() {
+    let (mut reader, mut writer) = std::io::pipe().expect("pipes are to be had");
+    let seize = |name: &str, pid| println!("SAYS {name}: {}", ptrace(libc::PTRACE_SEIZE, pid, 0));
+    let first = forked(|| {
+        let mut second = [0; 4];
+        std::io::Read::read_exact(&mut reader, &mut second).expect("is sent");
+        seize("first", i32::from_ne_bytes(second));
+    });
+    let second = forked(|| seize("second", first));
+    writer.write_all(&second.to_ne_bytes()).expect("is read");
+    std::thread::sleep(std::time::Duration::from_secs(1000));
+}
+
+/// In the main thread's process our parent is process 1. A signal to a traced process waits for the tracer.
+fn trace_me() {
+    let asked = ptrace(libc::PTRACE_TRACEME, 0, 0);
+    // SAFETY: only numbers change hands; this signal is ignored by default.
+    unsafe { libc::raise(libc::SIGWINCH) };
+    println!("SAYS asked: {asked}, and went on");
+}
+
 fn attack_first_process() -> String {
     let limit = libc::rlimit64 { rlim_cur: 1, rlim_max: 1 };
     let none: *mut libc::rlimit64 = std::ptr::null_mut();
-    // SAFETY: `limit` lives on this stack, and tracing is asked for without memory.
+    // SAFETY: all that is passed lives on this stack.
     unsafe {
-        let limit = errno(libc::prlimit64(1, libc::RLIMIT_CPU, &raw const limit, none).into());
+        let limit_set = errno(libc::prlimit64(1, libc::RLIMIT_CPU, &raw const limit, none).into());
         let trace = errno(libc::syscall(libc::SYS_ptrace, libc::PTRACE_SEIZE, 1, 0, 0));
-        format!("limit: {limit}, trace: {trace}")
+        let attach = errno(libc::syscall(libc::SYS_ptrace, libc::PTRACE_ATTACH, 1, 0, 0));
+        // Its memory lies where ours does: it is a copy of our maker, and any readable byte would do.
+        let mut byte = [0u8; 1];
+        let here = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+        let there = libc::iovec { iov_base: (&raw const limit).cast_mut().cast(), iov_len: 1 };
+        let read = errno(libc::process_vm_readv(1, &raw const here, 1, &raw const there, 1, 0) as libc::c_long);
+        let write = errno(libc::process_vm_writev(1, &raw const here, 1, &raw const there, 1, 0) as libc::c_long);
+        let open = |path: &std::ffi::CStr| errno(libc::open(path.as_ptr(), libc::O_RDWR).into());
+        let (memory, process) = (open(c"/proc/1/mem"), libc::syscall(libc::SYS_pidfd_open, 1, 0));
+        let take = errno(libc::syscall(libc::SYS_pidfd_getfd, process, 0, 0));
+        // Letting everybody trace us lets nobody trace process 1.
+        libc::prctl(PR_SET_PTRACER, libc::c_ulong::MAX);
+        let nobody = errno(libc::syscall(libc::SYS_ptrace, libc::PTRACE_SEIZE, 99_999, 0, 0));
+        format!(
+            "limit: {limit_set}, trace: {trace}, attach: {attach}, read: {read}, write: {write}, memory: {memory}, \
+             take: {take}, nobody: {nobody}"
+        )
     }
 }
 

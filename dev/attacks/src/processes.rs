@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use crate::files::{open_to_write, read};
-use crate::kernel::{call, call_for_fd, memory};
+use crate::kernel::{Ended, call, call_for_fd, fork, memory, wait};
 use crate::{Attack, Bare, Outcome, Wall, World, attack};
 
 const EPERM: &str = "refused EPERM";
@@ -56,23 +56,29 @@ pub const ATTACKS: &[Attack] = &[
             if count < 6 { Outcome::Harmless(text) } else { Outcome::Escaped(text) }
         })
     }),
-    attack("ptrace-outside", "traces a process outside", Wall::Filter, EPERM, |world| {
+    attack("ptrace-outside", "traces a process outside", Wall::Pids, ESRCH, |world| {
         const PTRACE_SEIZE: usize = 0x4206;
         Outcome::of(call(libc::SYS_ptrace, &[PTRACE_SEIZE, pid(world), 0, 0]), "it is traced")
     }),
-    attack("ptrace-1", "traces the sandbox's process 1", Wall::Filter, EPERM, |_| {
+    attack("ptrace-1", "traces the sandbox's process 1", Wall::Undumpable, EPERM, |_| {
         const PTRACE_SEIZE: usize = 0x4206;
         Outcome::of(call(libc::SYS_ptrace, &[PTRACE_SEIZE, 1, 0, 0]), "it is traced")
     })
     .bare(Bare::NotTried),
-    attack("ptrace-self", "asks to be traced, with which many attacks begin", Wall::Filter, EPERM, |_| {
-        Outcome::of(call(libc::SYS_ptrace, &[0, 0, 0, 0]), "it is traced")
-    }),
-    attack("read-memory-outside", "reads the memory of a process outside", Wall::Filter, EPERM, |world| {
+    attack("ptrace-own", "traces a process of its own past the call filter", Wall::Filter, EPERM, |_| under_trace())
+        .bare(Bare::Depends),
+    attack(
+        "unkillable",
+        "holds a killed process at its end; two that hold each other stay for ever",
+        Wall::Filter,
+        EPERM,
+        |_| hold_at_the_end(),
+    ),
+    attack("read-memory-outside", "reads the memory of a process outside", Wall::Pids, ESRCH, |world| {
         transfer(libc::SYS_process_vm_readv, pid(world))
     })
     .bare(Bare::Depends),
-    attack("write-memory-of-1", "writes the memory of process 1", Wall::Filter, EPERM, |_| {
+    attack("write-memory-of-1", "writes the memory of process 1", Wall::Undumpable, EPERM, |_| {
         transfer(libc::SYS_process_vm_writev, 1)
     })
     .bare(Bare::NotTried),
@@ -208,6 +214,61 @@ fn transfer(number: libc::c_long, pid: usize) -> Outcome {
     let mut here = [memory(&mut byte), 1];
     let mut there = [0x1000usize, 1];
     Outcome::of(call(number, &[pid, memory(&mut here), 1, memory(&mut there), 1, 0]), "its memory was reached")
+}
+
+/// A tracer may put another call in the place of the one that its tracee makes.
+fn under_trace() -> Outcome {
+    const SYSCALL: usize = 24;
+    const CONT: usize = 7;
+    const PEEKUSER: usize = 3;
+    const POKEUSER: usize = 6;
+    // Where x86 keeps the number of the call.
+    const NUMBER: usize = 15 * 8;
+    if cfg!(not(target_arch = "x86_64")) {
+        return Outcome::Refused(libc::EPERM);
+    }
+    let tracee = fork(|| {
+        let _ = call(libc::SYS_ptrace, &[0, 0, 0, 0]);
+        let _ = call(libc::SYS_kill, &[std::process::id() as usize, libc::SIGSTOP as usize]);
+        let made = call(libc::SYS_getpid, &[libc::CLONE_NEWUTS as usize]);
+        made.map_or_else(|error| error.raw_os_error().unwrap_or(1), |_| 0)
+    });
+    let Ok(tracee) = tracee else { return Outcome::Untried("no process".into()) };
+    let ask = |request, at, data| call(libc::SYS_ptrace, &[request, tracee as usize, at, data]);
+    for _ in 0..8 {
+        let mut number = 0usize;
+        let stopped = wait(tracee).and_then(|_| ask(PEEKUSER, NUMBER, memory(&mut number)));
+        if stopped.is_ok() && number == libc::SYS_getpid as usize {
+            let _ = ask(POKEUSER, NUMBER, libc::SYS_unshare as usize).and_then(|_| ask(CONT, 0, 0));
+            return match wait(tracee) {
+                Ok(Ended::Code(0)) => Outcome::escaped("it has a namespace"),
+                Ok(Ended::Code(errno)) => Outcome::Refused(errno),
+                other => Outcome::Untried(format!("{other:?}")),
+            };
+        }
+        if let Err(error) = stopped.and_then(|_| ask(SYSCALL, 0, 0)) {
+            return error.into();
+        }
+    }
+    Outcome::Untried("it made no call".into())
+}
+
+fn hold_at_the_end() -> Outcome {
+    const SEIZE: usize = 0x4206;
+    const SETOPTIONS: usize = 0x4200;
+    const OLDSETOPTIONS: usize = 21;
+    const TRACEEXIT: usize = 1 << 6;
+    let tracee = fork(|| {
+        let _ = call(libc::SYS_pause, &[]);
+        0
+    });
+    let Ok(tracee) = tracee else { return Outcome::Untried("no process".into()) };
+    let ask =
+        |request| Outcome::of(call(libc::SYS_ptrace, &[request, tracee as usize, 0, TRACEEXIT]), "it can hold it");
+    let all = [("seize", SEIZE), ("options", SETOPTIONS), ("old options", OLDSETOPTIONS)];
+    let outcome = Outcome::all(all.into_iter().map(|(name, request)| (name, ask(request))));
+    let _ = call(libc::SYS_kill, &[tracee as usize, libc::SIGKILL as usize]);
+    outcome
 }
 
 fn signal_1(world: &World, signal: i32) -> Outcome {

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-use sandbox::{Exit, Network, Spec};
+use sandbox::{Bind, Exit, Identity, Network, Spec};
 
 use crate::scene::{Scene, bare, helper, image_step, run};
 use crate::{can_sandbox, fs, needs_sandbox};
@@ -74,16 +74,85 @@ fn abstract_sockets_of_the_host_are_out_of_reach_with_the_hosts_network() {
     assert!(output.contains("SAYS 1"), "refused with EPERM: {output}");
 }
 
+/// Error numbers of what is tried on process 1: EPERM, for its file EACCES, and nobody else is there.
+const CLOSED: &str = "SAYS limit: 1, trace: 1, attach: 1, read: 1, write: 1, memory: 13, take: 1, nobody: 3";
+
 #[test]
 fn the_first_process_cannot_be_stopped_traced_limited_or_read() {
     needs_sandbox!();
     let output = run(helper("first process")).output;
-    assert!(output.contains("SAYS limit: 1, trace: 1"), "{output}");
+    assert!(output.contains(CLOSED), "{output}");
     let scene = Scene::new();
     assert_eq!(
         scene.runs("kill -STOP 1 2>/dev/null; kill -KILL 1 2>/dev/null; sleep 0.1; echo alive").output,
         "alive\n"
     );
+}
+
+#[test]
+fn the_first_process_is_closed_to_the_root_of_an_image_with_rights_too() {
+    needs_sandbox!();
+    // SAFETY: always succeeds.
+    if unsafe { libc::geteuid() } != 0 {
+        return;
+    }
+    let scene = Scene::new();
+    let helper = helper("first process");
+    let mut step = image_step(&scene, "");
+    step.binds.extend(helper.binds);
+    step.identity = Identity { uid: 0, gid: 0, groups: Vec::new(), range: true, keep: true };
+    let output = run(Spec { argv: helper.argv, env: helper.env, ..step }).output;
+    assert!(output.contains(CLOSED), "{output}");
+}
+
+#[test]
+fn a_step_may_trace_its_own_processes_and_read_their_memory() {
+    needs_sandbox!();
+    let output = run(helper("trace own")).output;
+    assert!(output.contains("SAYS attach: 0, stopped: true, read: 0 as written, exit stop: 1"), "{output}");
+}
+
+#[test]
+fn two_that_trace_each_other_go_when_the_step_is_killed() {
+    needs_sandbox!();
+    let (mut child, mut output) = crate::start(helper("trace each other")).expect("it starts");
+    let before = crate::read_until(&mut output, "SAYS first: 0\n");
+    if !before.contains("SAYS second: 0\n") {
+        crate::read_until(&mut output, "SAYS second: 0\n");
+    }
+    child.kill();
+    crate::eventually("the tree is gone", || child.try_wait().is_ok_and(|ended| ended.is_some()));
+}
+
+#[test]
+fn a_command_that_asks_its_parent_to_trace_it_runs_on() {
+    needs_sandbox!();
+    let ended = run(helper("trace me"));
+    assert!(ended.output.contains("SAYS asked: 0, and went on"), "{}", ended.output);
+    assert_eq!(ended.exit, Exit::Code(0));
+}
+
+const LEAKS: &str =
+    "#include <stdlib.h>\nint main(void) { volatile char *lost = malloc(12345); lost = 0; return 0; }\n";
+
+#[test]
+fn a_leak_checker_works() {
+    needs_sandbox!();
+    let scene = Scene::new();
+    let (source, program) = (scene.file("leaks.c", LEAKS), scene.path("leaks"));
+    let made = std::process::Command::new("gcc").args(["-fsanitize=address", "-o"]).args([&program, &source]).status();
+    if !made.is_ok_and(|status| status.success()) {
+        let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(!ci, "gcc cannot make a program with -fsanitize=address: install gcc libc6-dev");
+        eprintln!("not tested: gcc cannot make a program with -fsanitize=address");
+        return;
+    }
+    let mut step = bare(&["/run/leaks"]);
+    step.env.push(("ASAN_OPTIONS".into(), "detect_leaks=1:exitcode=23".into()));
+    step.binds.push(Bind { from: program, to: "/run/leaks".into(), writable: false });
+    let ended = run(step);
+    assert!(ended.output.contains("12345 byte(s) leaked in 1 allocation"), "{}", ended.output);
+    assert_eq!(ended.exit, Exit::Code(23));
 }
 
 #[test]

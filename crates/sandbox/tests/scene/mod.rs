@@ -179,7 +179,7 @@ pub fn processes_with(text: &str) -> usize {
 }
 
 /// Waits until it holds, for as long as a broken promise needs to be seen.
-pub fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < LONG, "never happened: {what}");
