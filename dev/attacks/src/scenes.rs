@@ -85,8 +85,7 @@ pub const ATTACKS: &[Attack] = &[
         "takes memory as a file without a name",
         Wall::Limit,
         "harmless: the step fails: out of memory",
-    )
-    .as_user("harmless: by best effort it is not counted"),
+    ),
     scene("fill-tmp", "fills `/tmp`", Wall::Limit, "harmless: it ends at the limit"),
     scene("fill-tmp-inodes", "fills `/tmp` with files without content", Wall::Limit, "harmless: it ends at the limit"),
     scene("fill-shared-memory", "fills `/dev/shm`", Wall::Limit, "harmless: it ends at the limit"),
