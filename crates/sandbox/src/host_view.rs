@@ -56,6 +56,25 @@ const SECRET: [&str; 21] = [
     "/etc/ppp",
     "/opt/containerd",
 ];
+/// Where daemons of a host keep sockets and pipes among what is shown, and how many levels below are looked through. A
+/// read-only mount keeps nobody from connecting. Elsewhere in `/usr` a package would have to put one.
+const MEETING_PLACES: [(&str, u32); 9] = [
+    ("/etc", 2),
+    ("/opt", 3),
+    ("/usr/local", 2),
+    ("/usr/local/var", 4),
+    ("/usr/local/run", 4),
+    ("/usr/local/etc", 2),
+    ("/nix/var/nix/daemon-socket", 1),
+    ("/nix/var/nix/gc-socket", 1),
+    ("/nix/var/run", 2),
+];
+/// The same for what is shown of a home.
+const HOME_LEVELS: u32 = 2;
+/// Entries looked at in all: a millisecond or two.
+const MEETING_ENTRIES_MAX: usize = 10_000;
+/// Each costs a mount. Beyond that, its folder is hidden.
+const MEETINGS_MAX: usize = 256;
 /// Empty and writable.
 const PRIVATE: [&str; 3] = ["/run", "/var/tmp", "/var/cache"];
 /// Where the resolver's configuration may really be.
@@ -125,6 +144,7 @@ pub fn detect(env: &BTreeMap<String, String>) -> Detected {
     search.toolchains();
     search.registries();
     search.path();
+    search.meetings();
     search.finish()
 }
 
@@ -300,6 +320,19 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Sockets and pipes that others listen at.
+    fn meetings(&mut self) {
+        let mut open: Vec<(PathBuf, u32)> = Vec::new();
+        for path in &self.show {
+            if !SYSTEM.iter().any(|system| path.starts_with(system)) {
+                open.push((path.clone(), HOME_LEVELS));
+            }
+        }
+        let places = MEETING_PLACES.iter().map(|(path, levels)| (PathBuf::from(path), *levels));
+        open.extend(places.filter(|(path, _)| self.is_shown(path)));
+        self.hide.extend(meetings(open));
+    }
+
     fn is_shown(&self, path: &Path) -> bool {
         let linked = self.links.iter().any(|(link, _)| path.starts_with(link));
         linked || path.ancestors().any(|ancestor| self.show.contains(ancestor))
@@ -326,6 +359,30 @@ impl<'a> Search<'a> {
             markers: self.markers.into_iter().collect(),
         }
     }
+}
+
+/// The sockets and pipes in these folders, down to so many levels. Links are not followed: they lead to what is not shown,
+/// or is looked at where it is.
+fn meetings(mut open: Vec<(PathBuf, u32)>) -> BTreeSet<PathBuf> {
+    use std::os::unix::fs::FileTypeExt;
+    let (mut found, mut left) = (BTreeSet::new(), MEETING_ENTRIES_MAX);
+    while let Some((folder, levels)) = open.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            left = left.saturating_sub(1);
+            if left == 0 {
+                return found;
+            }
+            // Told by the folder itself on usual file systems: nothing is opened.
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() && levels > 1 {
+                open.push((entry.path(), levels - 1));
+            } else if (kind.is_socket() || kind.is_fifo()) && !found.contains(&folder) {
+                let many = found.len() >= MEETINGS_MAX;
+                found.insert(if many { folder.clone() } else { entry.path() });
+            }
+        }
+    }
+    found
 }
 
 /// Folders of a home that are never shown, even when `PATH` leads into them.
@@ -487,6 +544,20 @@ mod tests {
         let mut kept = unreadable_by_others(vec![home.dir.path().to_owned()]);
         kept.sort();
         assert_eq!(kept, ["closed", "open/hba.conf"].map(|path| home.dir.path().join(path)));
+    }
+
+    #[test]
+    fn sockets_and_pipes_in_what_is_shown_of_a_home_are_hidden() {
+        let home = Home::new(&["~/tools/bin", "/usr/bin"]).with("tools/bin/run/x", "").with("tools/x", "");
+        let place = |name: &str| home.dir.path().join(name);
+        let _daemons = ["tools/bin/a.sock", "tools/bin/run/b.sock", "tools/c.sock"]
+            .map(|name| std::os::unix::net::UnixListener::bind(place(name)).expect("made"));
+        let pipe = std::ffi::CString::new(place("tools/bin/pipe").display().to_string()).expect("no NUL");
+        // SAFETY: the path is NUL-terminated.
+        assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
+        let hidden = home.detect().view.hide;
+        let hidden: Vec<_> = hidden.iter().filter_map(|path| path.strip_prefix(home.dir.path()).ok()).collect();
+        assert_eq!(hidden, ["tools/bin/a.sock", "tools/bin/pipe", "tools/bin/run/b.sock"].map(Path::new));
     }
 
     #[test]

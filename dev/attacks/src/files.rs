@@ -73,7 +73,7 @@ pub const ATTACKS: &[Attack] = &[
         "socket-in-view",
         "connects to a daemon whose socket lies in a folder that is shown",
         Wall::Hidden,
-        "refused ECONNREFUSED",
+        "refused EACCES",
         |_| {
             let home = std::env::var("HOME").unwrap_or_default();
             Outcome::of(
@@ -82,19 +82,17 @@ pub const ATTACKS: &[Attack] = &[
             )
         },
     )
-    .lacking("refused EACCES")
     .bare(Bare::Depends),
     attack(
         "pipe-in-view",
         "writes into a daemon's pipe in a folder that is shown",
-        Wall::ReadOnly,
+        Wall::Hidden,
         "refused EACCES",
         |_| {
             let home = std::env::var("HOME").unwrap_or_default();
             open_to_write(format!("{home}/tools/bin/daemon.fifo"))
         },
     )
-    .lacking("refused EROFS")
     .bare(Bare::Depends),
     attack("immutable-file", "makes a file that nobody can remove", Wall::Capabilities, "refused EPERM", |_| {
         const FS_IOC_SETFLAGS: usize = 0x4008_6602;
@@ -276,8 +274,10 @@ pub const ATTACKS: &[Attack] = &[
             let Some(name) = name else { return Outcome::Untried("no folder outside".into()) };
             let table = fs::read_to_string("/proc/self/mountinfo");
             table.map_or_else(Outcome::from, |table| {
-                let mut places =
-                    table.lines().filter(|line| line.contains(&name)).filter_map(|line| line.split(' ').nth(3));
+                // Where inside it is mounted (field 4) tells nothing: a step knows its home.
+                let tells =
+                    |line: &&str| line.split(' ').enumerate().any(|(at, field)| at != 4 && field.contains(&name));
+                let mut places = table.lines().filter(tells).filter_map(|line| line.split(' ').nth(3));
                 match places.find(|path| !path.contains("/scratch/") && !path.ends_with("/tools/bin")) {
                     None => Outcome::harmless("found the names of its own folders only"),
                     Some(path) => Outcome::escaped(format!("{path} is in the mount table")),
