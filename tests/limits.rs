@@ -20,6 +20,20 @@ fn attempt(repo: &Repo, code: i32) -> Value {
     events.into_iter().find(|event| event["event"] == "attempt_ended").expect("an attempt")
 }
 
+/// `pace` raises its own limit of open files, which is none of the steps' business.
+#[test]
+fn a_step_has_the_callers_soft_limit_of_open_files() {
+    for executor in ["sandbox", "process"] {
+        let repo = limited("ulimit -Sn; ulimit -Hn", json!({}));
+        let run = repo.command(&["run", "--executor", executor]);
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "ulimit -Sn 777; ulimit -Hn 2345; exec \"$@\"", "sh"]).arg(run.get_program());
+        command.args(run.get_args()).envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(repo.root());
+        crate::support::finish(command).code(0).says("s | 777").says("s | 2345");
+    }
+}
+
 #[test]
 fn out_of_memory_has_its_name() {
     if !groups() {

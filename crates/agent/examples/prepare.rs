@@ -44,6 +44,7 @@ fn config(dir: &Path) -> Config {
         quota: agent::machine_quota(),
         full_network: Default::default(),
         images: image::Options::new(dir),
+        open_files_soft: None,
         keep_failed: true,
     }
 }

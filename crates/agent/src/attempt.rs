@@ -290,7 +290,8 @@ impl Attempt<'_> {
         let mut argv = interpreter(&self.command.shell);
         if self.agent.config.executor == Executor::Process {
             let host = self.agent.host();
-            let child = plain::spawn(&bench.room, host, argv, env, stdout, stderr).map_err(|error| refused(&error))?;
+            let child = plain::spawn(&bench.room, host, argv, env, stdout, stderr, self.agent.config.open_files_soft)
+                .map_err(|error| refused(&error))?;
             return Ok((child, Vec::new()));
         }
         argv.push(format!("{}/script", workspace::DESK));

@@ -26,6 +26,8 @@ pub struct Config {
     pub full_network: FullNetwork,
     /// Where images come from.
     pub images: image::Options,
+    /// The soft limit of open files that steps get: what the caller had before it raised its own. `None` is its present one.
+    pub open_files_soft: Option<u64>,
     /// Keep the sandboxes of failed attempts for `pace shell`: those of the last [`crate::KEPT_RUNS_MAX`] runs.
     pub keep_failed: bool,
 }

@@ -73,6 +73,7 @@ impl Hold {
         Ok(Hold {
             rlimits: Rlimits {
                 open_files: resources.open_files.map(u64::from),
+                open_files_soft: agent.config.open_files_soft,
                 file_size: resources.file_size.map(|size| size.0),
                 processes: resources.pids.filter(|_| !can(|a| &a.pids)).map(u64::from),
             },

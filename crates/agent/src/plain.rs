@@ -71,6 +71,7 @@ pub(crate) fn spawn(
     mut env: BTreeMap<String, String>,
     stdout: OwnedFd,
     stderr: OwnedFd,
+    open_files_soft: Option<u64>,
 ) -> Result<Child, SpawnError> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     argv.push(text(&room.script()));
@@ -85,5 +86,6 @@ pub(crate) fn spawn(
         None,
         Some(stdout),
         Some(stderr),
+        open_files_soft,
     )
 }

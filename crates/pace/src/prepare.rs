@@ -10,6 +10,7 @@ use model::{
     Event, EventKind, Git, OnFailure, Pipeline, Plan, PlannedSkip, RunContext, RunId, RunNumber, Selection, StepKind,
     Trigger,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::{EventName, ExecuteArgs, ExecutorName, TriggerArgs};
 use crate::exit::Failure;
@@ -21,6 +22,8 @@ use crate::timings;
 
 /// Secrets file bound: a few keys, not a data set.
 const SECRETS_BYTES_MAX: u64 = 1 << 20;
+/// Descriptors of ours: the connections of a hundred gates. Some hosts allow a thousand million.
+const OPEN_FILES_MAX: u64 = 65_536;
 
 /// What a run, a plan or a question about a step starts from.
 pub struct Prepared {
@@ -133,6 +136,7 @@ impl Prepared {
             quota: agent::machine_quota(),
             full_network: full_network()?,
             images: image_options(&self.project.root),
+            open_files_soft: raise_open_files(),
             keep_failed: true,
         };
         let agent = Agent::start(config, reports).map_err(Failure::infrastructure)?;
@@ -148,6 +152,17 @@ impl Prepared {
     pub fn key(&self) -> String {
         format!("{}/{}", self.project.state_name(), self.project.file)
     }
+}
+
+/// Gates, logs and services of many steps need more descriptors than the usual soft limit of 1,024, which is for programs
+/// that still use `select`. Returns what it was: steps shall get that.
+fn raise_open_files() -> Option<u64> {
+    let before = getrlimit(Resource::Nofile);
+    let wanted = before.maximum.map_or(OPEN_FILES_MAX, |hard| hard.min(OPEN_FILES_MAX));
+    if before.current.is_none_or(|soft| soft >= wanted) {
+        return None;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..before }).ok().and(before.current)
 }
 
 /// What `PACE_FULL_NETWORK` says that `network: full` is.

@@ -223,6 +223,7 @@ fn perform<'a>(op: &'a Op, launch: &Launch, ground: &mut Ground<'a>) -> Result<(
         Op::DropCapabilities { keep } => whole(drop_capabilities(*keep)),
         Op::Narrow { keep } => whole(sys::set_capabilities(*keep)),
         Op::Limit { resource, value } => whole(sys::limit(*resource, *value)),
+        Op::OpenFilesSoft(value) => whole(sys::soft_limit(libc::RLIMIT_NOFILE, *value)),
         Op::Undumpable => whole(sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)),
         Op::Adopt => whole(sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)),
         Op::Session { terminal } => whole(new_session(*terminal)),

@@ -222,11 +222,15 @@ pub enum Network {
     Shared(Arc<Net>),
 }
 
-/// Limits of each process, soft and hard alike; none is ever higher than the caller's own. Core dumps are always off.
+/// Limits of each process, none ever higher than the caller's own. But for `open_files_soft` they are soft and hard alike.
+/// Core dumps are always off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rlimits {
     /// Descriptors that a process may have open.
     pub open_files: Option<u64>,
+    /// The same as a program meets it first and may raise to the hard limit, which stays the caller's. For callers that
+    /// have raised their own; means nothing beside `open_files`.
+    pub open_files_soft: Option<u64>,
     /// Bytes that a file may grow to.
     pub file_size: Option<u64>,
     /// Processes and threads of the sandbox together. The kernel exempts root outside from it.

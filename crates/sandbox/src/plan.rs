@@ -79,6 +79,8 @@ pub enum Op {
     Confine,
     /// A limit of the process, soft and hard.
     Limit { resource: u32, value: u64 },
+    /// The soft limit of open files.
+    OpenFilesSoft(u64),
     /// Nobody may look into this process.
     Undumpable,
     /// Orphans of the tree become ours.
@@ -203,6 +205,7 @@ pub fn command(spec: &Spec, landlock: Handled) -> Vec<Op> {
         (libc::RLIMIT_NPROC, spec.rlimits.processes),
     ];
     ops.extend(limits.into_iter().filter_map(|(resource, value)| Some(Op::Limit { resource, value: value? })));
+    ops.extend(spec.rlimits.open_files_soft.filter(|_| spec.rlimits.open_files.is_none()).map(Op::OpenFilesSoft));
     if spec.identity.keep {
         ops.push(Op::Narrow { keep: KEPT });
     }
@@ -217,8 +220,9 @@ pub fn setup_bare(cwd: &Path) -> Result<Vec<Op>, SpawnError> {
 }
 
 /// What an unsandboxed command does before it becomes the command.
-pub fn command_bare() -> Vec<Op> {
-    vec![Op::Session { terminal: false }, Op::Execute]
+pub fn command_bare(open_files_soft: Option<u64>) -> Vec<Op> {
+    let soft = open_files_soft.map(Op::OpenFilesSoft);
+    [Op::Session { terminal: false }].into_iter().chain(soft).chain([Op::Execute]).collect()
 }
 
 /// Everything mounted, in the order in which the later covers the earlier at one place.
@@ -357,6 +361,7 @@ impl Op {
             Op::NoNewPrivileges => "forbid new privileges".into(),
             Op::DropCapabilities { .. } | Op::Narrow { .. } => "drop capabilities".into(),
             Op::Limit { resource, value } => format!("set the limit {} to {value}", limit_name(*resource)),
+            Op::OpenFilesSoft(value) => format!("set the soft limit of open files to {value}"),
             Op::Undumpable => "close the first process to inspection".into(),
             Op::Adopt => "become the parent of the process tree's orphans".into(),
             Op::Session { terminal: true } => "take the terminal on standard input".into(),

@@ -301,13 +301,23 @@ pub fn set_capabilities(set: u64) -> Result<(), Errno> {
 
 /// Sets a limit, soft and hard; at most what the hard one is.
 pub fn limit(resource: c_uint, value: u64) -> Result<(), Errno> {
+    change_limit(resource, |hard| (value.min(hard), value.min(hard)))
+}
+
+/// Sets a soft limit; at most what the hard one is, which stays.
+pub fn soft_limit(resource: c_uint, value: u64) -> Result<(), Errno> {
+    change_limit(resource, |hard| (value.min(hard), hard))
+}
+
+/// `wanted` makes the soft and the hard limit of the hard one.
+fn change_limit(resource: c_uint, wanted: impl FnOnce(u64) -> (u64, u64)) -> Result<(), Errno> {
     let null: *const libc::rlimit64 = std::ptr::null();
     let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel fills `now`, and reads `limit`, which both live on this stack.
     unsafe {
         check(libc::syscall(libc::SYS_prlimit64, 0, resource, null, &raw mut now))?;
-        let value = value.min(now.rlim_max);
-        let limit = libc::rlimit64 { rlim_cur: value, rlim_max: value };
+        let (soft, hard) = wanted(now.rlim_max);
+        let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
         check(libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, null)).map(|_| ())
     }
 }

@@ -503,7 +503,7 @@ fn unsandboxed(script: &str) -> (sandbox::Child, std::io::PipeReader) {
     let (reader, writer) = std::io::pipe().expect("pipes are to be had");
     let argv = ["sh", "-c", script].map(OsString::from).to_vec();
     let env = vec![("PATH".into(), "/usr/bin:/bin".into())];
-    let child = sandbox::process::spawn(argv, env, "/".into(), None, Some(writer.into()), None);
+    let child = sandbox::process::spawn(argv, env, "/".into(), None, Some(writer.into()), None, None);
     (child.expect("it starts"), reader)
 }
 
@@ -584,6 +584,7 @@ fn the_other_side() {
         ["through", "stdin"] => println!("SAYS {}", through_stdin()),
         ["abstract", name] => println!("SAYS {}", connect_abstract(name)),
         ["first", "process"] => println!("SAYS {}", attack_first_process()),
+        ["memory", "file"] => fill_memory_file(),
         ["trace", "own"] => println!("SAYS {}", trace_own()),
         ["trace", "each", "other"] => trace_each_other(),
         ["trace", "me"] => trace_me(),
@@ -632,6 +633,21 @@ fn connect_abstract(name: &str) -> i32 {
     let address = std::os::unix::net::SocketAddr::from_abstract_name(name).expect("short");
     let connected = std::os::unix::net::UnixStream::connect_addr(&address);
     connected.err().and_then(|error| error.raw_os_error()).unwrap_or(0)
+}
+
+/// 64 MiB in a file that has no name, which another process has open too and which is mapped here.
+fn fill_memory_file() {
+    // SAFETY: the name is static; what is mapped is never touched by other code.
+    unsafe {
+        let file = libc::memfd_create(c"filled".as_ptr(), 0);
+        assert_eq!(libc::posix_fallocate(file, 0, 64 << 20), 0);
+        let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
+        let mapped = libc::mmap(std::ptr::null_mut(), 64 << 20, libc::PROT_READ, flags, file, 0);
+        assert_ne!(mapped, libc::MAP_FAILED);
+    }
+    forked(|| ());
+    println!("SAYS written");
+    std::thread::sleep(std::time::Duration::from_secs(1000));
 }
 
 const PR_SET_PTRACER: i32 = 0x5961_6d61;

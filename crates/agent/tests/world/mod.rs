@@ -86,6 +86,7 @@ impl World {
             quota: Default::default(),
             full_network: Default::default(),
             images: image::Options::new(&self.path("repo")),
+            open_files_soft: None,
             keep_failed: true,
         }
     }

@@ -119,7 +119,7 @@ fn limits_are_soft_and_hard_and_never_above_the_callers() {
     let mut step = scene.step(
         "ulimit -Sn; ulimit -Hn; head -c 100000 /dev/zero > big; wc -c < big; ulimit -n 200 2>&1 | grep -c -i permitted",
     );
-    step.rlimits = Rlimits { open_files: Some(100), file_size: Some(8192), processes: None };
+    step.rlimits = Rlimits { open_files: Some(100), file_size: Some(8192), ..Rlimits::default() };
     let output = run(step).output;
     assert!(output.starts_with("100\n100\n") && output.contains("8192\n"), "{output}");
     let mut step = bare(&["sh", "-c", "ulimit -Hn"]);

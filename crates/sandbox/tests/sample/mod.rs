@@ -54,6 +54,18 @@ fn memory_that_a_forked_process_shares_is_counted_once() {
 }
 
 #[test]
+fn a_memory_file_counts_once_whoever_has_it_open_or_mapped() {
+    needs_sandbox!();
+    let (mut child, mut output) = start(scene::helper("memory file")).expect("starts");
+    let mut sampler = Sampler::new(child.pid());
+    scene::read_until(&mut output, "SAYS written\n");
+    let memory = sampler.sample().memory;
+    assert!((64 * MIB..100 * MIB).contains(&memory), "{memory}");
+    child.kill();
+    child.wait().expect("nobody else waits");
+}
+
+#[test]
 fn a_fork_bomb_of_an_ordinary_user_meets_its_process_limit() {
     needs_sandbox!();
     // SAFETY: always succeeds.
@@ -87,4 +99,15 @@ fn a_file_cannot_grow_beyond_its_limit_and_descriptors_run_out_at_theirs() {
     step.rlimits.open_files = Some(64);
     let ended = scene::run(step);
     assert!(ended.output.starts_with("64\n") && ended.output.ends_with("1048576\n"), "{}", ended.output);
+}
+
+#[test]
+fn a_soft_limit_of_open_files_leaves_the_hard_one_alone() {
+    needs_sandbox!();
+    let scene = Scene::new();
+    let hard = scene.runs("ulimit -Hn").output;
+    let scene = Scene::new();
+    let mut step = scene.step("ulimit -Sn; ulimit -Hn; ulimit -Sn 80; ulimit -Sn");
+    step.rlimits.open_files_soft = Some(77);
+    assert_eq!(scene::run(step).output, format!("77\n{hard}80\n"));
 }
