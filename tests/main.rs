@@ -12,4 +12,5 @@ mod ordinary_user;
 mod output;
 mod runs;
 mod services;
+mod storms;
 mod support;

@@ -9,19 +9,30 @@ const USER: &str = "54321";
 
 /// A repository that belongs to the ordinary user, and `pace` run by that user from a place it can read.
 pub fn as_user(repo: &Repo, args: &[&str]) -> crate::support::Ended {
+    hand_over(repo);
+    finish(command(repo, args))
+}
+
+/// Gives everything of the test to the ordinary user.
+pub fn hand_over(repo: &Repo) {
     let binary = repo.folder.path().join("pace");
     if !binary.exists() {
         std::fs::copy(PACE, &binary).expect("a copy of pace");
     }
+    std::fs::create_dir_all(repo.folder.path().join("home")).expect("a home");
     let owned =
         Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(repo.folder.path()).status().expect("chown");
     assert!(owned.success());
+}
+
+/// `pace` as that user, not started yet. The test must be handed over.
+pub fn command(repo: &Repo, args: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", USER, "--regid", USER, "--clear-groups"]).arg(binary).args(args).current_dir(repo.root());
+    command.args(["--reuid", USER, "--regid", USER, "--clear-groups"]).arg(repo.folder.path().join("pace"));
+    command.args(args).current_dir(repo.root());
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", repo.folder.path().join("home"));
     command.env("PACE_CACHE_DIR", repo.cache()).env("PACE_STATE_DIR", repo.state());
-    std::fs::create_dir_all(repo.folder.path().join("home")).expect("a home");
-    finish(command)
+    command
 }
 
 #[test]
