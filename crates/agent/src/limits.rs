@@ -142,7 +142,8 @@ fn refuse(agent: &Shared, resources: &Resources) -> Result<(), Cause> {
         return Ok(());
     }
     let bounded_by_user = !rustix::process::geteuid().is_root();
-    let asked: [(&str, bool, fn(&cgroup::Abilities) -> &Ability); 4] = [
+    type Which = fn(&cgroup::Abilities) -> &Ability;
+    let asked: [(&str, bool, Which); 4] = [
         ("memory", resources.memory.is_some(), |a| &a.memory),
         ("cpu", resources.cpu_milli.is_some(), |a| &a.cpu),
         // An ordinary user's processes are counted for each user namespace by the kernel.
