@@ -2,8 +2,9 @@
 //! together, interleaved.
 //!
 //! `latency ROUNDS WANTED PEERS`: WANTED picks what it names, PEERS is a file with other programs to measure beside
-//! (see `peers`). With `SAMPLES=1` all samples are printed, a line for each measured thing. `latency once PROGRAM`
-//! starts one sandbox and ends, for comparison with tools that are processes themselves.
+//! (see `peers`). With `HEAP_MIB=N` the driver itself holds so much memory. With `SAMPLES=1` all samples are printed, a
+//! line for each measured thing. `latency once PROGRAM` starts one sandbox and ends, for comparison with tools that are
+//! processes themselves.
 
 mod peers;
 mod raw;
@@ -63,6 +64,9 @@ fn main() {
     let rounds = args.first().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
     let wanted = args.get(1).cloned().unwrap_or_default();
     peers::adopt_orphans();
+    let heap = std::env::var("HEAP_MIB").ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
+    // Written to, or it would not be there.
+    let _heap = std::hint::black_box(vec![1u8; heap << 20]);
     let mut scene = Scene::new();
     let mut rows = rows(&scene.exit0, args.get(2));
     rows.retain(|row| row.name.contains(&wanted));
