@@ -39,7 +39,8 @@ class Goals:
         self._add(what, f"at most {goal:g} {unit}", f"{measured:.1f} {unit}", measured <= goal)
 
     def at_least(self, what: str, goal: float, measured: float, unit: str) -> None:
-        self._add(what, f"at least {goal:,.0f} {unit}", f"{measured:,.0f} {unit}", measured >= goal)
+        digits = 0 if goal >= 100 else 1
+        self._add(what, f"at least {goal:,.0f} {unit}", f"{measured:,.{digits}f} {unit}", measured >= goal)
 
     def _add(self, what: str, goal: str, measured: str, met: bool) -> None:
         self.rows.append({"what": what, "goal": goal, "measured": measured, "met": met})
