@@ -193,6 +193,19 @@ impl Live {
         let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().expect("kill");
         assert!(sent.success(), "kill -{name}");
     }
+    /// Waits for its end without reading a byte of what it says. Its exit code; `None` when it had to be killed.
+    pub fn wait_unread(mut self) -> Option<i32> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        None
+    }
     /// Waits for its end.
     pub fn wait(mut self) -> Ended {
         collect(&mut self.child)
