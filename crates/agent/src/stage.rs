@@ -51,6 +51,8 @@ pub(crate) struct Stage {
     pub(crate) hold: Hold,
     pub(crate) reach: Reach,
     services: Vec<Service>,
+    /// What the services stand on: as long as this lives, nobody collects its layers.
+    _beside: Vec<Option<Rooted>>,
 }
 
 impl Stage {
@@ -60,7 +62,8 @@ impl Stage {
     /// What is asked for is not to be had here, a service does not get ready, the attempt is stopped.
     pub(crate) fn set(scene: Scene<'_>) -> Result<Stage, Halt> {
         if scene.agent.config.executor == Executor::Process {
-            return Ok(Stage { rooted: None, hold: Hold::none(), reach: Reach::of_host(), services: Vec::new() });
+            let (hold, reach) = (Hold::none(), Reach::of_host());
+            return Ok(Stage { rooted: None, hold, reach, services: Vec::new(), _beside: Vec::new() });
         }
         let hold = Hold::take(scene.agent, scene.tenant, scene.resources)?;
         let fetch = |resolved| images::fetch(resolved, scene.agent, scene.stopper, scene.voice);
@@ -68,8 +71,9 @@ impl Stage {
         let beside = scene.resolved.services.iter().map(|image| image.as_ref().map(fetch).transpose());
         let beside = beside.collect::<Result<Vec<_>, _>>()?;
         let reach = Reach::open(scene.command, scene.room, scene.agent.config.full_network, scene.networks)?;
-        let mut stage = Stage { rooted, hold, reach, services: Vec::new() };
+        let mut stage = Stage { rooted, hold, reach, services: Vec::new(), _beside: Vec::new() };
         stage.start(scene, &beside)?;
+        stage._beside = beside;
         Ok(stage)
     }
 
