@@ -57,7 +57,7 @@ impl Reach {
         // The host's own file would tell addresses for names that the gate knows better.
         if reach.quiet.is_none() || !command.services.is_empty() {
             let names = command.services.iter().map(|service| service.id.as_str());
-            reach.hosts = Some(write(room, "hosts", &hosts_file(names))?);
+            reach.hosts = Some(write(room, "hosts", &network::hosts_file(names))?);
         }
         Ok(reach)
     }
@@ -146,19 +146,13 @@ fn readable(path: &Path) -> Result<(), Halt> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(io("open up", path))
 }
 
-/// Services are on the loopback that they share with the step.
-fn hosts_file<'a>(services: impl Iterator<Item = &'a str>) -> String {
-    let names: String = services.map(|id| format!(" {id}")).collect();
-    format!("127.0.0.1 localhost{names}\n::1 localhost ip6-localhost\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn services_are_found_by_their_ids() {
-        let text = hosts_file(["db", "cache"].into_iter());
+        let text = network::hosts_file(["db", "cache"]);
         assert!(text.starts_with("127.0.0.1 localhost db cache\n"), "{text}");
     }
 

@@ -51,7 +51,7 @@ fn run(net: Net, gate: &Gate, command: &[String]) -> Result<(), Box<dyn Error>> 
     let mut step = Spec::new(command.iter().map(Into::into).collect(), Root::Host(view));
     step.env = env.into_iter().chain(gate.environment()).map(|(name, value)| (name.into(), value.into())).collect();
     step.env.push(("HOME".into(), "/tmp".into()));
-    for (at, text) in [("/etc/resolv.conf", gate.resolv_conf()), ("/etc/hosts", gate.hosts(&[]))] {
+    for (at, text) in [("/etc/resolv.conf", gate.resolv_conf()), ("/etc/hosts", network::hosts_file([]))] {
         let from = dir.path().join(at.replace('/', "_"));
         std::fs::write(&from, text)?;
         step.binds.push(Bind { from, to: at.into(), writable: false });

@@ -101,12 +101,6 @@ impl Gate {
         resolv_conf()
     }
 
-    /// What the step finds as `/etc/hosts`: itself, and `names` (its services) for the same address. The host's own file
-    /// would name addresses that the list does not know.
-    pub fn hosts(&self, names: &[&str]) -> String {
-        hosts(names)
-    }
-
     /// Variables for the step: where its HTTP proxy is. On a kernel that cannot redirect connections ([`Gate::everywhere`])
     /// and without a list to know the ports from, programs are told to use it.
     pub fn environment(&self) -> Vec<(String, String)> {
@@ -157,9 +151,11 @@ pub(crate) fn resolv_conf() -> String {
     format!("nameserver {LOOPBACK}\noptions timeout:25 attempts:1\n")
 }
 
-pub(crate) fn hosts(names: &[&str]) -> String {
-    let own = ["localhost"].iter().chain(names).copied().collect::<Vec<_>>().join(" ");
-    format!("{LOOPBACK} {own}\n::1 localhost\n")
+/// What a step finds as `/etc/hosts`: itself, and `names` (its services) for the same address, on the loopback that they
+/// share. The host's own file would name addresses that the list does not know.
+pub fn hosts_file<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: String = names.into_iter().map(|name| format!(" {name}")).collect();
+    format!("{LOOPBACK} localhost{names}\n::1 localhost ip6-localhost\n")
 }
 
 /// Waits at all doors at once, and gives whoever comes a thread of its own: a relay is two sockets and a wait, threads

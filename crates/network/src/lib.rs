@@ -29,7 +29,7 @@ mod routed;
 mod server_name;
 mod stop;
 
-pub use gate::Gate;
+pub use gate::{Gate, hosts_file};
 pub use model::{Host, HostPort, HostPortError};
 pub use open::{NetworkError, open, open_by_port};
 pub use policy::{Allow, CONNECTIONS_MAX, Policy};

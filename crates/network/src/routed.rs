@@ -100,11 +100,6 @@ impl Routed {
         crate::gate::resolv_conf()
     }
 
-    /// As [`crate::Gate::hosts`].
-    pub fn hosts(&self, names: &[&str]) -> String {
-        crate::gate::hosts(names)
-    }
-
     /// Closes it. Packets are not counted by host: the result is empty.
     pub fn finish(self) -> Traffic {
         drop(self.forwarder);

@@ -161,11 +161,11 @@ impl Host {
     /// Runs a Python program in a step that is routed.
     pub fn runs_routed(&self, net: Arc<sandbox::Net>, routed: &network::Routed, program: &str) -> Ended {
         let argv = ["/usr/bin/python3", "-c", &format!("{PYTHON}\n{program}")];
-        self.spawns(net, &argv, (routed.resolv_conf(), routed.hosts(&[])), Vec::new())
+        self.spawns(net, &argv, (routed.resolv_conf(), network::hosts_file([])), Vec::new())
     }
 
     pub fn runs(&self, net: Arc<sandbox::Net>, gate: &Gate, argv: &[&str]) -> Ended {
-        self.spawns(net, argv, (gate.resolv_conf(), gate.hosts(&["db"])), gate.environment())
+        self.spawns(net, argv, (gate.resolv_conf(), network::hosts_file(["db"])), gate.environment())
     }
 
     fn spawns(
