@@ -208,23 +208,7 @@ fn edges(pipeline: &Pipeline) -> usize {
 }
 
 fn step(at: usize, depends_on: Vec<StepId>) -> Arc<Step> {
-    let command = CmdStep {
-        cmd: Template::plain("echo hello"),
-        cmd_env: BTreeMap::new(),
-        shell: Shell::Sh,
-        env: BTreeMap::new(),
-        pass_env: Vec::new(),
-        secrets: Vec::new(),
-        image: None,
-        inputs: None,
-        outputs: None,
-        network: Network::None,
-        caches: Vec::new(),
-        services: Vec::new(),
-        reports: BTreeMap::new(),
-        artifacts: Vec::new(),
-        cache: CacheMode::Auto,
-    };
+    let command = CmdStep::new(Template::plain("echo hello"));
     Arc::new(Step {
         id: StepId::new(format!("s{at}")),
         span: Span::default(),

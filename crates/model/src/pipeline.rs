@@ -200,6 +200,29 @@ pub struct CmdStep {
     pub cache: CacheMode,
 }
 
+impl CmdStep {
+    /// A command for `sh` with nothing beside it: no environment, no network, cached like any other.
+    pub fn new(cmd: Template) -> CmdStep {
+        CmdStep {
+            cmd,
+            cmd_env: BTreeMap::new(),
+            shell: Shell::Sh,
+            env: BTreeMap::new(),
+            pass_env: Vec::new(),
+            secrets: Vec::new(),
+            image: None,
+            inputs: None,
+            outputs: None,
+            network: Network::None,
+            caches: Vec::new(),
+            services: Vec::new(),
+            reports: BTreeMap::new(),
+            artifacts: Vec::new(),
+            cache: CacheMode::Auto,
+        }
+    }
+}
+
 /// `shell`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shell {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use model::expr::{BinaryOp, ContextPath, Expr, ExprKind, StepField, Template, TemplatePart, Value};
 use model::{
-    Approve, Backoff, Bytes, CacheMode, CmdStep, Matrix, Network, OnFailure, Pipeline, Resources, Retry, RetryOn,
-    RunContext, RunId, RunNumber, Selection, Shell, Span, Step, StepId, StepKind, Timeout, Trigger, Triggers, When,
+    Approve, Backoff, Bytes, CmdStep, Matrix, OnFailure, Pipeline, Resources, Retry, RetryOn, RunContext, RunId,
+    RunNumber, Selection, Span, Step, StepId, StepKind, Timeout, Trigger, Triggers, When,
 };
 
 /// A step in the making.
@@ -20,7 +20,7 @@ pub fn step(id: &str) -> StepBuilder {
         id: StepId::from(id),
         span: Span::default(),
         scope: None,
-        kind: StepKind::Cmd(Box::new(command())),
+        kind: StepKind::Cmd(Box::new(CmdStep::new(Template::plain("true")))),
         depends_on: Vec::new(),
         when: When::Success,
         condition: None,
@@ -31,26 +31,6 @@ pub fn step(id: &str) -> StepBuilder {
         timeout: Timeout::default(),
         resources: Resources::default(),
     })
-}
-
-fn command() -> CmdStep {
-    CmdStep {
-        cmd: Template::plain("true"),
-        cmd_env: BTreeMap::new(),
-        shell: Shell::Sh,
-        env: BTreeMap::new(),
-        pass_env: Vec::new(),
-        secrets: Vec::new(),
-        image: None,
-        inputs: None,
-        outputs: None,
-        network: Network::None,
-        caches: Vec::new(),
-        services: Vec::new(),
-        reports: BTreeMap::new(),
-        artifacts: Vec::new(),
-        cache: CacheMode::Auto,
-    }
 }
 
 impl StepBuilder {
