@@ -350,6 +350,21 @@ pub enum CacheCommand {
     Verify,
     /// Print the cache's folder
     Path,
+    /// Share a cache: for `pace` on every desk, and for all that speak the Remote Execution API or plain HTTP
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8980")]
+    pub listen: std::net::SocketAddr,
+    /// Its folder [default: `served` in the cache's folder]
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<std::path::PathBuf>,
+    /// Keep at most this much
+    #[arg(long, value_name = "SIZE", default_value = "50GiB")]
+    pub max_size: String,
 }
 
 #[derive(Debug, Args)]

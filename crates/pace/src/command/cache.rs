@@ -19,6 +19,7 @@ pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
     let root = Folders::find()?.cache;
     std::fs::create_dir_all(&root).map_err(|error| cannot("make", &root, &error))?;
     match &args.what {
+        CacheCommand::Serve(args) => return super::serve::run(args, &root, screen),
         CacheCommand::Path => screen.text(&root.display().to_string()),
         CacheCommand::Stats => {
             let stats = gc::stats(&root).map_err(Failure::infrastructure)?;

@@ -11,5 +11,6 @@ pub mod logs;
 pub mod plan;
 pub mod run;
 pub mod runs;
+pub mod serve;
 pub mod shell;
 pub mod why;
