@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Entry, EntryId, Error, Hasher, Key};
+use crate::{Entry, EntryId, Error, Function, Hasher, Key};
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
@@ -115,6 +115,15 @@ impl Blobs {
         let inner = self.lock();
         let absent = |key: &Key| !key.is_empty_blob() && !inner.blobs.contains_key(key);
         keys.iter().enumerate().filter(|(_, key)| absent(key)).map(|(at, _)| at).collect()
+    }
+
+    /// The key of a blob of which only the hash is known, as plain HTTP clients know it. No lease: ask for the blob next.
+    pub fn find(&self, function: Function, hash: [u8; 32]) -> Option<Key> {
+        let empty = function.key_of(&[]);
+        if hash == empty.hash {
+            return Some(empty);
+        }
+        self.lock().blobs.keys().find(|key| key.function == function && key.hash == hash).copied()
     }
 
     /// Stores blobs whose bytes are at hand, each verified, all flushed together. One result for each, in order.
