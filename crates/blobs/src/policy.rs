@@ -196,3 +196,6 @@ impl Ghost {
         (&mut self.buckets[bucket as usize], (prefix as u32).max(1))
     }
 }
+
+#[cfg(test)]
+mod tests;
