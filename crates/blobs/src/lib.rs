@@ -4,26 +4,35 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-// Used by the segments, which are under way.
-#[allow(dead_code)]
+mod checkpoint;
 mod chunk;
-#[allow(dead_code)]
 mod codec;
+mod commit;
+mod disk;
+mod entries;
 mod entry;
 mod error;
+mod evict;
+mod index;
+mod keep;
 mod key;
-#[allow(dead_code)]
+mod lease;
+mod log;
+mod manifest;
 mod memory;
-#[allow(dead_code)]
 mod policy;
+mod read;
+mod record;
+mod recover;
+mod segment;
 mod store;
+mod tag;
 #[cfg(test)]
 mod testing;
-#[allow(dead_code)]
-mod touch;
+mod write;
 
 pub use chunk::{CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MAX, CHUNK_SEED};
-pub use entry::{Entry, EntryId, NEEDS_MAX, SPACE_BYTES_MAX, VALUE_BYTES_MAX};
+pub use entry::{Entry, EntryId, NEEDS_MAX, SPACE_BYTES_MAX, VALUE_BYTES_MAX, WRITER_BYTES_MAX};
 pub use error::Error;
 pub use key::{Function, Hasher, Key};
 pub use store::{Blobs, Durability, Options, Purged, Reader, Stats, Verified, Writer};

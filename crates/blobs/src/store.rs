@@ -1,13 +1,17 @@
 //! The store as its callers see it.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Entry, EntryId, Error, Function, Hasher, Key};
+use crate::disk::Disk;
+use crate::keep;
+use crate::read::Parts;
+use crate::write::Upload;
+use crate::{Entry, EntryId, Error, Function, Key};
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
@@ -91,13 +95,26 @@ pub struct Purged {
 /// The store. Cheap to clone; one process has a folder at a time, any number of threads.
 #[derive(Clone, Debug)]
 pub struct Blobs {
-    inner: Arc<Mutex<Inner>>,
+    open: Arc<Open>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    blobs: HashMap<Key, Bytes>,
-    entries: HashMap<EntryId, Entry>,
+/// An open store with its threads, which end with it.
+#[derive(Debug)]
+struct Open {
+    disk: Arc<Disk>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.disk.keeper.stop();
+        self.disk.compactor.stop();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        // What fails here the next start finds in the log.
+        let _ = self.disk.flush();
+    }
 }
 
 impl Blobs {
@@ -106,15 +123,15 @@ impl Blobs {
     /// # Errors
     /// Another process has it open, or the file system refuses.
     pub fn open(dir: &Path, options: Options) -> Result<Blobs, Error> {
-        let _ = (dir, options);
-        Ok(Blobs { inner: Arc::default() })
+        let disk = Arc::new(Disk::open(dir, options)?);
+        let threads = keep::start(&disk);
+        Ok(Blobs { open: Arc::new(Open { disk, threads }) })
     }
 
     /// Which of `keys` are not there, as positions. The others are leased from now on.
     pub fn missing(&self, keys: &[Key]) -> Vec<usize> {
-        let inner = self.lock();
-        let absent = |key: &Key| !key.is_empty_blob() && !inner.blobs.contains_key(key);
-        keys.iter().enumerate().filter(|(_, key)| absent(key)).map(|(at, _)| at).collect()
+        // What cannot be looked up is as good as missing.
+        self.disk().missing(keys).unwrap_or_else(|_| (0..keys.len()).collect())
     }
 
     /// The key of a blob of which only the hash is known, as plain HTTP clients know it. No lease: ask for the blob next.
@@ -123,7 +140,7 @@ impl Blobs {
         if hash == empty.hash {
             return Some(empty);
         }
-        self.lock().blobs.keys().find(|key| key.function == function && key.hash == hash).copied()
+        self.disk().find_hash(function, &hash).ok().flatten()
     }
 
     /// Stores blobs whose bytes are at hand, each verified, all flushed together. One result for each, in order.
@@ -131,15 +148,7 @@ impl Blobs {
     /// # Errors
     /// Of each: its bytes are not what the key says, the store is full, or the file system refuses.
     pub fn put_many(&self, blobs: &[(Key, Bytes)]) -> Vec<Result<(), Error>> {
-        let put = |(key, bytes): &(Key, Bytes)| {
-            let actual = key.function.key_of(bytes);
-            if actual != *key {
-                return Err(Error::WrongBytes { expected: *key, actual });
-            }
-            self.lock().blobs.insert(*key, bytes.clone());
-            Ok(())
-        };
-        blobs.iter().map(put).collect()
+        self.disk().put_many(blobs)
     }
 
     /// Begins a blob that comes in parts. Nothing of it is to be seen before [`Writer::finish`].
@@ -147,7 +156,7 @@ impl Blobs {
     /// # Errors
     /// The store is full, or the file system refuses.
     pub fn writer(&self, key: Key) -> Result<Writer, Error> {
-        Ok(Writer { blobs: self.clone(), key, hasher: Hasher::new(key.function), bytes: Vec::new() })
+        Upload::new(self.disk(), key).map(|upload| Writer { upload, _open: self.clone() })
     }
 
     /// A blob of at most `bytes_max`, verified.
@@ -155,14 +164,7 @@ impl Blobs {
     /// # Errors
     /// It is missing, damaged or too large.
     pub fn get(&self, key: &Key, bytes_max: usize) -> Result<Bytes, Error> {
-        if key.size > bytes_max as u64 {
-            let what = format!("blob {key}");
-            return Err(Error::TooLarge { what, size: key.size, max: bytes_max as u64, unit: "bytes" });
-        }
-        if key.is_empty_blob() {
-            return Ok(Bytes::new());
-        }
-        self.lock().blobs.get(key).cloned().ok_or(Error::Missing(*key))
+        self.disk().get(key, bytes_max)
     }
 
     /// A blob from `offset` on in verified parts, at most `limit` bytes if that is given.
@@ -170,12 +172,8 @@ impl Blobs {
     /// # Errors
     /// It is missing, or `offset` is beyond its end (at its end is an empty reader).
     pub fn reader(&self, key: &Key, offset: u64, limit: Option<u64>) -> Result<Reader, Error> {
-        let bytes = self.get(key, usize::MAX)?;
-        if offset > key.size {
-            return Err(Error::OutOfRange { key: *key, offset });
-        }
-        let end = limit.map_or(key.size, |limit| key.size.min(offset.saturating_add(limit)));
-        Ok(Reader { rest: bytes.slice(offset as usize..end as usize) })
+        let parts = self.disk().reader(key, offset, limit)?;
+        Ok(Reader { parts, _open: self.clone() })
     }
 
     /// The parts a blob is kept in, in order, each a blob of the same digest function; itself alone when it is whole.
@@ -183,7 +181,7 @@ impl Blobs {
     /// # Errors
     /// It is missing.
     pub fn chunks(&self, key: &Key) -> Result<Vec<Key>, Error> {
-        self.get(key, usize::MAX).map(|_| vec![*key])
+        self.disk().chunks(key)
     }
 
     /// Makes a blob of others, in order, and verifies it.
@@ -191,17 +189,12 @@ impl Blobs {
     /// # Errors
     /// One of them is missing, or together they are not the blob.
     pub fn splice(&self, key: &Key, chunks: &[Key]) -> Result<(), Error> {
-        let mut writer = self.writer(*key)?;
-        for chunk in chunks {
-            writer.write(&self.get(chunk, usize::MAX)?)?;
-        }
-        writer.finish()
+        self.disk().splice(key, chunks)
     }
 
     /// The newest entry of a name if all it needs is there; what it needs is leased from now on.
     pub fn entry(&self, id: &EntryId) -> Option<Entry> {
-        let entry = self.lock().entries.get(id).cloned()?;
-        self.missing(&entry.needs).is_empty().then_some(entry)
+        self.disk().entry(id).ok().flatten()
     }
 
     /// Writes an entry. The blobs it needs must be there; they are on the disk no later than it is.
@@ -209,11 +202,7 @@ impl Blobs {
     /// # Errors
     /// A blob it needs is missing, a part is too large, the store is full, or the file system refuses.
     pub fn set_entry(&self, id: &EntryId, entry: Entry) -> Result<(), Error> {
-        if let Some(at) = self.missing(&entry.needs).first() {
-            return Err(Error::Missing(entry.needs[*at]));
-        }
-        self.lock().entries.insert(id.clone(), entry);
-        Ok(())
+        self.disk().set_entry(id, &entry)
     }
 
     /// Forgets an entry; nothing happens when there is none.
@@ -221,31 +210,23 @@ impl Blobs {
     /// # Errors
     /// The file system refuses.
     pub fn remove_entry(&self, id: &EntryId) -> Result<(), Error> {
-        self.lock().entries.remove(id);
-        Ok(())
+        self.disk().remove_entry(id)
     }
 
     /// Shows every entry of the spaces that start with `prefix`, in no order. Reads all of them: not for the hot path.
     ///
     /// # Errors
     /// The file system refuses.
-    pub fn entries(&self, prefix: &str, mut show: impl FnMut(&EntryId, &Entry)) -> Result<(), Error> {
-        let entries = self.lock().entries.clone();
-        entries.iter().filter(|(id, _)| id.space.starts_with(prefix)).for_each(|(id, entry)| show(id, entry));
-        Ok(())
+    pub fn entries(&self, prefix: &str, show: impl FnMut(&EntryId, &Entry)) -> Result<(), Error> {
+        self.disk().entries(prefix, show)
     }
 
     /// Removes every entry whose writer `condemned` says yes to.
     ///
     /// # Errors
     /// The file system refuses.
-    pub fn purge(&self, mut condemned: impl FnMut(&EntryId, &Entry) -> bool) -> Result<Purged, Error> {
-        let mut ids = Vec::new();
-        self.entries("", |id, entry| ids.extend(condemned(id, entry).then(|| id.clone())))?;
-        for id in &ids {
-            self.remove_entry(id)?;
-        }
-        Ok(Purged { entries: ids })
+    pub fn purge(&self, condemned: impl FnMut(&EntryId, &Entry) -> bool) -> Result<Purged, Error> {
+        self.disk().purge(condemned)
     }
 
     /// Takes one blob out, whoever leased it: for content that must not be there.
@@ -253,14 +234,12 @@ impl Blobs {
     /// # Errors
     /// The file system refuses.
     pub fn remove(&self, key: &Key) -> Result<(), Error> {
-        self.lock().blobs.remove(key);
-        Ok(())
+        self.disk().remove(key)
     }
 
     /// What it holds and did.
     pub fn stats(&self) -> Stats {
-        let inner = self.lock();
-        Stats { blobs: inner.blobs.len() as u64, entries: inner.entries.len() as u64, ..Stats::default() }
+        self.disk().stats()
     }
 
     /// Makes room now: down to `bytes_max` (the store's own bound if that is `None`) and, if given, to this age.
@@ -286,21 +265,20 @@ impl Blobs {
     /// # Errors
     /// The file system refuses.
     pub fn flush(&self) -> Result<(), Error> {
-        Ok(())
+        self.disk().flush()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn disk(&self) -> &Arc<Disk> {
+        &self.open.disk
     }
 }
 
 /// A blob under way.
 #[derive(Debug)]
 pub struct Writer {
-    blobs: Blobs,
-    key: Key,
-    hasher: Hasher,
-    bytes: Vec<u8>,
+    // Before the store: it is to end first.
+    upload: Upload,
+    _open: Blobs,
 }
 
 impl Writer {
@@ -309,42 +287,32 @@ impl Writer {
     /// # Errors
     /// More come than the key says, the store is full, or the file system refuses.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.hasher.update(bytes);
-        if self.hasher.size() > self.key.size {
-            return Err(Error::WrongBytes { expected: self.key, actual: self.hasher.clone().key() });
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
+        self.upload.write(bytes)
     }
     /// Bytes so far.
     pub fn written(&self) -> u64 {
-        self.hasher.size()
+        self.upload.written()
     }
     /// Verifies and publishes the blob.
     ///
     /// # Errors
     /// The bytes are not what the key says, the store is full, or the file system refuses.
     pub fn finish(self) -> Result<(), Error> {
-        let actual = self.hasher.key();
-        if actual != self.key {
-            return Err(Error::WrongBytes { expected: self.key, actual });
-        }
-        self.blobs.lock().blobs.insert(self.key, self.bytes.into());
-        Ok(())
+        self.upload.finish()
     }
 }
 
 /// The parts of a blob, each verified before it is handed out and at most 2 MiB.
 #[derive(Debug)]
 pub struct Reader {
-    rest: Bytes,
+    parts: Parts,
+    _open: Blobs,
 }
 
 impl Iterator for Reader {
     type Item = Result<Bytes, Error>;
 
     fn next(&mut self) -> Option<Result<Bytes, Error>> {
-        let part = self.rest.split_to(self.rest.len().min(2 << 20));
-        (!part.is_empty()).then_some(Ok(part))
+        self.parts.next()
     }
 }

@@ -1,0 +1,226 @@
+//! Appending: all records of all writers, one after another.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+
+use crate::Error;
+use crate::disk::{Disk, cannot, lock};
+use crate::index::{Found, Loc, Seen};
+use crate::lease::{RECORDS_MAX, now_ms};
+use crate::policy::Queue;
+use crate::record::{HEADER_BYTES, Header, sum};
+use crate::segment::Segment;
+use crate::tag::Tag;
+
+/// Places in memory from which on they are written to a file.
+pub(crate) const TABLE_PLACES: usize = 64 << 10;
+/// Bytes of the log from which on the same is done: it is what a start after a crash reads again.
+pub(crate) const REPLAY_BYTES: u64 = 64 << 20;
+/// So many times these, writers wait.
+const PATIENCE: usize = 4;
+
+/// Where the next record goes.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub next_seq: u64,
+    pub next_segment: u32,
+    /// By queue.
+    pub active: [Option<Arc<Segment>>; 2],
+    /// Written to since the last flush.
+    pub dirty: Vec<Arc<Segment>>,
+    /// Written to since the last checkpoint.
+    pub unchecked: Vec<Arc<Segment>>,
+    /// Bytes since the last checkpoint.
+    pub since_checkpoint: u64,
+    /// A flush failed: what the disk has is not known, so nothing more is promised.
+    pub failed: bool,
+}
+
+/// When a record is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rule {
+    /// Unless there is one.
+    IfAbsent,
+    Always,
+    /// If the one there is this.
+    IfAt(Loc),
+}
+
+/// A record to be.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub tag: Tag,
+    /// Its `seq` is set when it is written.
+    pub header: Header,
+    pub body: Bytes,
+    /// Checksum of the body.
+    pub sum: u64,
+    pub rule: Rule,
+    /// What was there when somebody looked.
+    pub seen: Seen,
+    pub queue: Queue,
+    /// Its byte of lease and frequency; fresh if there is none.
+    pub slot: Option<u8>,
+}
+
+impl Draft {
+    pub(crate) fn new(tag: Tag, header: Header, body: Bytes, rule: Rule, seen: Seen) -> Draft {
+        Draft { tag, sum: sum(&body), header, body, rule, seen, queue: Queue::Small, slot: None }
+    }
+
+    pub(crate) fn record_bytes(&self) -> u64 {
+        self.header.record_bytes()
+    }
+}
+
+/// Records on their way to one segment.
+struct Batch {
+    bytes: Vec<u8>,
+    written: Vec<Written>,
+}
+
+struct Written {
+    tag: Tag,
+    found: Found,
+    old: Option<Loc>,
+    slot: u8,
+}
+
+impl Disk {
+    pub(crate) fn log(&self) -> std::sync::MutexGuard<'_, Log> {
+        lock(&self.log)
+    }
+
+    /// Writes records in order. What it returns is what [`Disk::wait`] waits for: these records, or those that are there
+    /// in place of them.
+    pub(crate) fn append(&self, drafts: &[Draft]) -> Result<u64, Error> {
+        let last = {
+            let mut log = self.log();
+            if log.failed {
+                let source = io::Error::other("a flush to the disk failed before; restart when the disk is well");
+                return Err(Error::Io { act: "write to", path: self.segments_dir(), source });
+            }
+            for queue in [Queue::Small, Queue::Main] {
+                self.append_to(&mut log, queue, drafts.iter().filter(|draft| draft.queue == queue))?;
+            }
+            log.next_seq - 1
+        };
+        self.relieve()?;
+        Ok(last)
+    }
+
+    fn append_to<'a>(&self, log: &mut Log, queue: Queue, drafts: impl Iterator<Item = &'a Draft>) -> Result<(), Error> {
+        let mut batch = Batch { bytes: Vec::new(), written: Vec::new() };
+        for draft in drafts {
+            let Some(old) = self.wanted(draft)? else { continue };
+            let length = draft.record_bytes();
+            let fits = log.active[queue as usize].as_ref().is_some_and(|segment| {
+                let (bytes, records) = (segment.len() + batch.bytes.len() as u64, segment.records.load(Relaxed));
+                bytes == 0
+                    || (bytes + length <= self.segment_bytes() && records + (batch.written.len() as u32) < RECORDS_MAX)
+            });
+            if !fits {
+                self.write_out(log, queue, &mut batch)?;
+                self.roll(log, queue)?;
+            }
+            let segment = log.active[queue as usize].as_ref().expect("one was just made");
+            let header = Header { seq: log.next_seq, ..draft.header };
+            let loc = Loc {
+                segment: segment.id,
+                offset: (segment.len() + batch.bytes.len() as u64) as u32,
+                ordinal: segment.records.load(Relaxed) + batch.written.len() as u32,
+                stored_len: header.stored_len,
+                size: header.size,
+                kind: header.kind,
+            };
+            log.next_seq += 1;
+            batch.bytes.extend_from_slice(&header.encode(draft.sum));
+            batch.bytes.extend_from_slice(&draft.body);
+            let slot = draft.slot.unwrap_or_else(|| self.clock.fresh(now_ms()));
+            batch.written.push(Written { tag: draft.tag, found: Found { loc, seq: header.seq }, old, slot });
+        }
+        self.write_out(log, queue, &mut batch)
+    }
+
+    /// Whether a record is still to be written, and then what it takes the place of.
+    fn wanted(&self, draft: &Draft) -> Result<Option<Option<Loc>>, Error> {
+        let now = self.index.find_again(draft.tag, draft.seen).map_err(self.cannot_use_index())?;
+        let there = self.place(&self.segments(), now).map(|place| place.loc);
+        Ok(match draft.rule {
+            Rule::IfAbsent => there.is_none().then_some(None),
+            Rule::Always => Some(there),
+            Rule::IfAt(loc) => (now.map(|found| found.loc) == Some(loc)).then_some(Some(loc)),
+        })
+    }
+
+    fn write_out(&self, log: &mut Log, queue: Queue, batch: &mut Batch) -> Result<(), Error> {
+        let Some(segment) = log.active[queue as usize].clone().filter(|_| !batch.written.is_empty()) else {
+            return Ok(());
+        };
+        segment.append(&batch.bytes, batch.written.len() as u32).map_err(cannot("write to a segment in", &self.dir))?;
+        let bytes = batch.bytes.len() as u64;
+        self.log_bytes.fetch_add(bytes, Relaxed);
+        lock(&self.policy).grew(queue, u64::from(segment.id), bytes);
+        log.since_checkpoint += bytes;
+        for list in [&mut log.dirty, &mut log.unchecked] {
+            if !list.iter().any(|one| one.id == segment.id) {
+                list.push(segment.clone());
+            }
+        }
+        let segments = self.segments();
+        let mut tables = self.index.change();
+        for Written { tag, found, old, slot } in batch.written.drain(..) {
+            segment.slots.set(found.loc.ordinal, slot);
+            segment.tally.add(&found.loc);
+            tables.active.insert(tag, found);
+            if let Some((old, segment)) = old.and_then(|old| Some((old, segments.get(&old.segment)?))) {
+                segment.tally.bury(&old);
+            }
+        }
+        batch.bytes.clear();
+        Ok(())
+    }
+
+    /// Begins the next segment of a queue.
+    pub(crate) fn roll(&self, log: &mut Log, queue: Queue) -> Result<(), Error> {
+        let id = log.next_segment;
+        let segment =
+            Segment::create(&self.segments_dir(), id, queue).map_err(cannot("make a segment in", &self.dir))?;
+        log.next_segment += 1;
+        let segment = Arc::new(segment);
+        self.seal(log, queue);
+        lock(&self.policy).opened(queue, u64::from(id));
+        self.change_segments(|segments| drop(segments.insert(id, segment.clone())));
+        log.active[queue as usize] = Some(segment);
+        Ok(())
+    }
+
+    /// Nothing more is written to the last segment of a queue.
+    pub(crate) fn seal(&self, log: &mut Log, queue: Queue) {
+        if let Some(segment) = log.active[queue as usize].take() {
+            segment.sealed.store(true, Relaxed);
+            lock(&self.policy).sealed(queue, u64::from(segment.id));
+        }
+    }
+
+    /// Has the table written to a file when it is full; waits for that only when it is far too full.
+    fn relieve(&self) -> Result<(), Error> {
+        let places = self.index.read().active.len();
+        let bytes = self.log().since_checkpoint;
+        if places >= TABLE_PLACES * PATIENCE || bytes >= REPLAY_BYTES * PATIENCE as u64 {
+            return self.checkpoint(&[]);
+        }
+        if places >= TABLE_PLACES || bytes >= REPLAY_BYTES {
+            self.keeper.ring();
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that so many records with bodies of so many bytes take.
+pub(crate) fn log_bytes(records: usize, bodies: u64) -> u64 {
+    records as u64 * HEADER_BYTES as u64 + bodies
+}
