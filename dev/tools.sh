@@ -83,6 +83,10 @@ case "$tool" in
     debian_packages bazel-bootstrap bazel-platforms bazel-skylib bazel-rules-java bazel-rules-proto
     echo /usr/bin/bazel
     ;;
+  nginx) # with WebDAV's PUT, which the light build has
+    debian_packages nginx-light
+    echo /usr/sbin/nginx
+    ;;
   pants) # needs Python 3.7 to 3.9
     python 3.9.6-1.5.6
     install pants-2.17.1 python_program pants pantsbuild.pants==2.17.1

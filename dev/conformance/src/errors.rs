@@ -7,7 +7,7 @@ use tonic::Code;
 use tonic::codegen::http::uri::PathAndQuery;
 
 use crate::Server;
-use crate::check::{Verdict, checks, holds, refused, same};
+use crate::check::{Failure, Verdict, checks, holds, refused, same};
 use crate::server::{parts, upload};
 
 checks! { "errors":
@@ -73,15 +73,16 @@ async fn a_slow_reader_holds_up_nobody(server: &Server) -> Verdict {
         resource_name: server.read_name(&stored),
         ..Default::default()
     };
-    // Four readers that take one message and then nothing more, on the connection that the others use.
+    // Four readers that take one message and then nothing more. Each has a connection of its own: what they leave unread
+    // would fill the window of a common one, which is the client's doing and not the server's.
     let mut idle = Vec::new();
     for _ in 0..4 {
-        let mut parts = server.byte_stream().read(request.clone()).await?.into_inner();
+        let reader = Server::connect(&server.target()).await.map_err(Failure::Wrong)?;
+        let mut parts = reader.byte_stream().read(request.clone()).await?.into_inner();
         parts.message().await?;
-        idle.push(parts);
+        idle.push((reader, parts));
     }
-    let other = Server::connect(&server.target()).await.map_err(crate::check::Failure::Wrong)?;
-    let asked = tokio::time::timeout(Duration::from_secs(20), other.missing(&[stored])).await;
+    let asked = tokio::time::timeout(Duration::from_secs(20), server.missing(&[stored])).await;
     drop(idle);
     match asked {
         Ok(missing) => same("the missing", missing?, vec![]),
