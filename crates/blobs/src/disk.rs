@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::checkpoint::Checkpoint;
@@ -18,6 +18,7 @@ use crate::policy::Policy;
 use crate::record::{HEADER_BYTES, Header, Kind, checked};
 use crate::segment::Segment;
 use crate::tag::{Tag, TagState};
+use crate::tier::Below;
 use crate::{Durability, Error, Key, Options, Stats};
 
 pub(crate) type Segments = HashMap<u32, Arc<Segment>, TagState>;
@@ -38,6 +39,8 @@ pub(crate) struct Disk {
     pub memory: Memory,
     pub clock: Clock,
     pub counts: Counts,
+    /// The tier below, if there is one.
+    pub below: OnceLock<Arc<Below>>,
     /// One eviction at a time.
     pub evicting: Mutex<()>,
     pub keeper: Bell,

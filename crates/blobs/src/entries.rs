@@ -20,6 +20,10 @@ impl Disk {
     }
 
     pub(crate) fn set_entry(&self, id: &EntryId, entry: &Entry) -> Result<(), Error> {
+        self.write_entry(id, entry, Rule::Always)
+    }
+
+    pub(crate) fn write_entry(&self, id: &EntryId, entry: &Entry, rule: Rule) -> Result<(), Error> {
         entry.check(id)?;
         if let Some(at) = self.absent(&entry.needs)? {
             return Err(Error::Missing(entry.needs[at]));
@@ -29,7 +33,7 @@ impl Disk {
         let name = Key { function: Function::Sha256, hash: id.hash, size: entry.value.len() as u64 };
         let header = header(Kind::Entry, &name, body.len());
         let seen = self.index.find(tag).map_err(self.cannot_use_index())?;
-        self.store(&[Draft::new(tag, header, body, Rule::Always, seen)], 0)
+        self.store(&[Draft::new(tag, header, body, rule, seen)], 0)
     }
 
     /// The first key that is not there. One that the disk does not have yet is there: the entry is written after it.

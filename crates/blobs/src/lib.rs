@@ -29,6 +29,7 @@ mod store;
 mod tag;
 #[cfg(test)]
 mod testing;
+mod tier;
 mod write;
 
 pub use chunk::{CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MAX, CHUNK_SEED};
@@ -36,3 +37,4 @@ pub use entry::{Entry, EntryId, NEEDS_MAX, SPACE_BYTES_MAX, VALUE_BYTES_MAX, WRI
 pub use error::Error;
 pub use key::{Function, Hasher, Key};
 pub use store::{Blobs, Durability, Options, Purged, Reader, Stats, Verified, Writer};
+pub use tier::{Copy, Fetch, Outgoing, Piece, Tier, TierStats};

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -181,6 +181,7 @@ fn assemble(dir: &Path, options: Options, lock: File, files: &Files) -> Disk {
         memory: Memory::new(options.memory_bytes),
         clock: Clock::new(options.lease),
         counts,
+        below: OnceLock::new(),
         evicting: Mutex::new(()),
         keeper: Bell::default(),
         compactor: Bell::default(),

@@ -11,6 +11,8 @@ use crate::disk::Disk;
 use crate::keep;
 use crate::read::Parts;
 use crate::write::Upload;
+use crate::tag::Tag;
+use crate::tier::Below;
 use crate::{Entry, EntryId, Error, Function, Key};
 
 /// How a store behaves.
@@ -140,7 +142,8 @@ impl Blobs {
         if hash == empty.hash {
             return Some(empty);
         }
-        self.disk().find_hash(function, &hash).ok().flatten()
+        let found = self.disk().find_hash(function, &hash).ok().flatten();
+        found.or_else(|| self.below()?.recall_hash(self.disk(), |size| Key { function, hash, size }))
     }
 
     /// Stores blobs whose bytes are at hand, each verified, all flushed together. One result for each, in order.
@@ -164,7 +167,7 @@ impl Blobs {
     /// # Errors
     /// It is missing, damaged or too large.
     pub fn get(&self, key: &Key, bytes_max: usize) -> Result<Bytes, Error> {
-        self.disk().get(key, bytes_max)
+        self.or_recalled(key, || self.disk().get(key, bytes_max))
     }
 
     /// A blob from `offset` on in verified parts, at most `limit` bytes if that is given.
@@ -172,7 +175,7 @@ impl Blobs {
     /// # Errors
     /// It is missing, or `offset` is beyond its end (at its end is an empty reader).
     pub fn reader(&self, key: &Key, offset: u64, limit: Option<u64>) -> Result<Reader, Error> {
-        let parts = self.disk().reader(key, offset, limit)?;
+        let parts = self.or_recalled(key, || self.disk().reader(key, offset, limit))?;
         Ok(Reader { parts, _open: self.clone() })
     }
 
@@ -181,7 +184,7 @@ impl Blobs {
     /// # Errors
     /// It is missing.
     pub fn chunks(&self, key: &Key) -> Result<Vec<Key>, Error> {
-        self.disk().chunks(key)
+        self.or_recalled(key, || self.disk().chunks(key))
     }
 
     /// Makes a blob of others, in order, and verifies it.
@@ -194,7 +197,8 @@ impl Blobs {
 
     /// The newest entry of a name if all it needs is there; what it needs is leased from now on.
     pub fn entry(&self, id: &EntryId) -> Option<Entry> {
-        self.disk().entry(id).ok().flatten()
+        let entry = self.disk().entry(id).ok().flatten();
+        entry.or_else(|| self.below()?.recall_entry(self.disk(), id))
     }
 
     /// Writes an entry. The blobs it needs must be there; they are on the disk no later than it is.
@@ -210,6 +214,7 @@ impl Blobs {
     /// # Errors
     /// The file system refuses.
     pub fn remove_entry(&self, id: &EntryId) -> Result<(), Error> {
+        self.below().map_or(Ok(()), |below| below.remove(Tag::of_entry(id)))?;
         self.disk().remove_entry(id)
     }
 
@@ -226,6 +231,7 @@ impl Blobs {
     /// # Errors
     /// The file system refuses.
     pub fn purge(&self, condemned: impl FnMut(&EntryId, &Entry) -> bool) -> Result<Purged, Error> {
+        self.below().map_or(Ok(()), |below| below.distrust_entries())?;
         self.disk().purge(condemned)
     }
 
@@ -234,6 +240,7 @@ impl Blobs {
     /// # Errors
     /// The file system refuses.
     pub fn remove(&self, key: &Key) -> Result<(), Error> {
+        self.below().map_or(Ok(()), |below| below.remove(Tag::of(key)))?;
         self.disk().remove(key)
     }
 
@@ -268,8 +275,20 @@ impl Blobs {
         self.disk().flush()
     }
 
-    fn disk(&self) -> &Arc<Disk> {
+    pub(crate) fn disk(&self) -> &Arc<Disk> {
         &self.open.disk
+    }
+
+    fn below(&self) -> Option<&Arc<Below>> {
+        self.disk().below.get()
+    }
+
+    /// What is missing or damaged here may be whole in the tier below: then it is brought back, and read once more.
+    fn or_recalled<T>(&self, key: &Key, read: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+        match read() {
+            Err(Error::Missing(_) | Error::Damaged(_)) if self.below().is_some_and(|it| it.recall(self.disk(), key)) => read(),
+            done => done,
+        }
     }
 }
 

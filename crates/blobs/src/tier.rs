@@ -109,7 +109,8 @@ impl Tier {
     /// The file system refuses.
     pub fn next_copy(&self) -> Result<Option<Outgoing>, Error> {
         while let Some(segment) = self.waiting().into_iter().next() {
-            let outgoing = self.below.begin(self.blobs.disk(), &segment).map_err(cannot("read a segment in", &self.below.dir))?;
+            let outgoing =
+                self.below.begin(self.blobs.disk(), &segment).map_err(cannot("read a segment in", &self.below.dir))?;
             match outgoing {
                 Some(outgoing) => return Ok(Some(outgoing)),
                 // Nothing in it counts any more.
@@ -143,7 +144,8 @@ impl Tier {
         if lock(&self.below.state).manifest.objects.values().any(|object| object.copy == copy) {
             return Ok(());
         }
-        let (number, run) = self.below.rewrite(index).map_err(cannot("adopt the index of a copy in", &self.below.dir))?;
+        let (number, run) =
+            self.below.rewrite(index).map_err(cannot("adopt the index of a copy in", &self.below.dir))?;
         self.below.change(|state| {
             state.manifest.objects.insert(number, Object { copy, bytes });
             state.add(run);
@@ -442,7 +444,9 @@ fn places(disk: &Disk, segment: &Segment, number: u32, bytes: u64) -> io::Result
     let mut scan = segment.scan(0, bytes);
     while let Some(step) = scan.next()? {
         let Step::Record { offset, header, bytes } = step else { continue };
-        let Some(tag) = Tag::of_record(&header, body(bytes)).filter(|_| header.kind != Kind::Tombstone) else { continue };
+        let Some(tag) = Tag::of_record(&header, body(bytes)).filter(|_| header.kind != Kind::Tombstone) else {
+            continue;
+        };
         let (offset, stored_len) = (offset as u32, header.stored_len);
         let loc = Loc { segment: number, offset, ordinal: 0, stored_len, size: header.size, kind: header.kind };
         batch.push((tag, loc));

@@ -144,7 +144,11 @@ impl Below {
     }
 
     fn put(
-        &self, disk: &Arc<Disk>, batch: &[(Tag, Piece)], lists: &mut Vec<(Key, Vec<Key>)>, deadline: Instant,
+        &self,
+        disk: &Arc<Disk>,
+        batch: &[(Tag, Piece)],
+        lists: &mut Vec<(Key, Vec<Key>)>,
+        deadline: Instant,
     ) -> Option<()> {
         let mut blobs = Vec::with_capacity(batch.len());
         for record in self.get(batch, deadline)? {
