@@ -22,6 +22,19 @@ pub(crate) struct Checkpoint {
     pub retired: Vec<Arc<Segment>>,
 }
 
+impl Checkpoint {
+    /// Removes the files of retired segments of which the last manifest knows every record. Whether there were any.
+    fn let_go(&mut self) -> bool {
+        let known = |segment: &Arc<Segment>| {
+            self.manifest.segments.iter().any(|state| state.id == segment.id && state.len == segment.len())
+        };
+        let (gone, kept): (Vec<_>, Vec<_>) = mem::take(&mut self.retired).into_iter().partition(known);
+        self.retired = kept;
+        gone.iter().for_each(|segment| segment.unlink());
+        !gone.is_empty()
+    }
+}
+
 /// What stood still for a moment to be written.
 struct Frozen {
     manifest: Manifest,
@@ -38,7 +51,15 @@ impl Disk {
         let id = state.manifest.next_run;
         let frozen = self.freeze(&mut state, retire);
         let mut manifest = frozen.manifest.clone();
-        let written = self.write_down(&frozen, &mut manifest, id);
+        let written = frozen.unchecked.iter().try_for_each(|segment| segment.sync()).and_then(|()| {
+            self.write_down(&frozen, &mut manifest, id).or_else(|err| {
+                // On a full disk the way out is to let go first. What the last manifest has all of may go without a new
+                // one: a start does not mind that it is missing.
+                let err = self.note(err);
+                let full = err.kind() == io::ErrorKind::StorageFull && state.let_go();
+                if full { self.write_down(&frozen, &mut manifest, id) } else { Err(err) }
+            })
+        });
         let run = match written {
             Ok(run) => run,
             Err(err) => {
@@ -112,15 +133,15 @@ impl Disk {
         }
     }
 
-    /// First the log, then the run, then the manifest: each says that those before it are on the disk.
+    /// First the run, then the manifest: it says that the run and all of the log that was frozen are on the disk.
     fn write_down(&self, frozen: &Frozen, manifest: &mut Manifest, id: u64) -> io::Result<Option<Run>> {
-        frozen.unchecked.iter().try_for_each(|segment| segment.sync())?;
         let dir = self.index_dir();
         let run = match frozen.table.is_empty() {
             true => None,
             false => Some(write_table(&frozen.table, &dir, id)?),
         };
         if run.is_some() {
+            manifest.runs.retain(|run| *run != id);
             manifest.runs.insert(0, id);
             manifest.next_run = id + 1;
             sync_dir(&dir)?;

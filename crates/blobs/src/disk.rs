@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -58,6 +58,10 @@ pub(crate) struct Counts {
     pub damaged: AtomicU64,
     /// Times that something was taken out which may be in memory.
     pub removals: AtomicU64,
+    /// Until when it is known that nothing may go: milliseconds since 1970.
+    pub full_until_ms: AtomicU64,
+    /// The file system said that it is full.
+    pub no_space: AtomicBool,
 }
 
 /// Wakes a thread that sleeps most of the time.
@@ -154,6 +158,15 @@ impl Disk {
         let loc = found?.loc;
         let segment = segments.get(&loc.segment).filter(|_| loc.kind != Kind::Tombstone)?;
         (!segment.slots.is_doomed(loc.ordinal)).then(|| Place { loc, segment: segment.clone() })
+    }
+
+    /// Says that the file system has no room, if that is why an act failed.
+    pub(crate) fn note(&self, err: io::Error) -> io::Error {
+        if err.kind() == io::ErrorKind::StorageFull {
+            self.counts.no_space.store(true, Relaxed);
+            self.keeper.ring();
+        }
+        err
     }
 
     /// Where a tag is now, without asking for it.

@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Lease epochs that a byte tells apart; those before are long over.
 const EPOCHS: u64 = 62;
-/// In place of an epoch: no lease.
+/// In place of an epoch.
 const NONE: u8 = 62;
+/// The byte of a record that nobody was told of.
+pub(crate) const NO_LEASE: u8 = NONE;
 /// Epochs of one lease.
 const SPAN: u64 = 16;
 /// The byte of a record that is about to go: it is not there any more.
@@ -139,6 +141,11 @@ impl Slots {
         }
         let Some(slot) = self.slot(ordinal) else { return false };
         slot.compare_exchange(seen, DOOMED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// A record that a newer one took the place of has no lease any more.
+    pub(crate) fn release(&self, ordinal: u32) {
+        self.set(ordinal, NONE);
     }
 
     /// Takes a record out, whoever leased it.

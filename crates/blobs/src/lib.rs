@@ -24,7 +24,10 @@ mod policy;
 mod read;
 mod record;
 mod recover;
+mod scrub;
 mod segment;
+#[doc(hidden)]
+pub mod sketch;
 mod store;
 mod tag;
 #[cfg(test)]

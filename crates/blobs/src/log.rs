@@ -9,9 +9,9 @@ use bytes::Bytes;
 use crate::Error;
 use crate::disk::{Disk, cannot, lock};
 use crate::index::{Found, Loc, Seen};
-use crate::lease::{RECORDS_MAX, now_ms};
+use crate::lease::{NO_LEASE, RECORDS_MAX, now_ms};
 use crate::policy::Queue;
-use crate::record::{HEADER_BYTES, Header, sum};
+use crate::record::{Header, Kind, sum};
 use crate::segment::Segment;
 use crate::tag::Tag;
 
@@ -87,6 +87,7 @@ struct Written {
     found: Found,
     old: Option<Loc>,
     slot: u8,
+    copied: bool,
 }
 
 impl Disk {
@@ -139,8 +140,12 @@ impl Disk {
             log.next_seq += 1;
             batch.bytes.extend_from_slice(&header.encode(draft.sum));
             batch.bytes.extend_from_slice(&draft.body);
-            let slot = draft.slot.unwrap_or_else(|| self.clock.fresh(now_ms()));
-            batch.written.push(Written { tag: draft.tag, found: Found { loc, seq: header.seq }, old, slot });
+            let slot = match (header.kind, draft.slot) {
+                (Kind::Tombstone, _) => NO_LEASE,
+                (_, slot) => slot.unwrap_or_else(|| self.clock.fresh(now_ms())),
+            };
+            let copied = matches!(draft.rule, Rule::IfAt(_)) && header.kind != Kind::Tombstone;
+            batch.written.push(Written { tag: draft.tag, found: Found { loc, seq: header.seq }, old, slot, copied });
         }
         self.write_out(log, queue, &mut batch)
     }
@@ -160,7 +165,8 @@ impl Disk {
         let Some(segment) = log.active[queue as usize].clone().filter(|_| !batch.written.is_empty()) else {
             return Ok(());
         };
-        segment.append(&batch.bytes, batch.written.len() as u32).map_err(cannot("write to a segment in", &self.dir))?;
+        let appended = segment.append(&batch.bytes, batch.written.len() as u32).map_err(|err| self.note(err));
+        appended.map_err(cannot("write to a segment in", &self.dir))?;
         let bytes = batch.bytes.len() as u64;
         self.log_bytes.fetch_add(bytes, Relaxed);
         lock(&self.policy).grew(queue, u64::from(segment.id), bytes);
@@ -172,12 +178,16 @@ impl Disk {
         }
         let segments = self.segments();
         let mut tables = self.index.change();
-        for Written { tag, found, old, slot } in batch.written.drain(..) {
+        for Written { tag, found, old, slot, copied } in batch.written.drain(..) {
             segment.slots.set(found.loc.ordinal, slot);
             segment.tally.add(&found.loc);
             tables.active.insert(tag, found);
             if let Some((old, segment)) = old.and_then(|old| Some((old, segments.get(&old.segment)?))) {
                 segment.tally.bury(&old);
+                // A copy may be asked for through the old place for a moment, so that one keeps its byte.
+                if !copied {
+                    segment.slots.release(old.ordinal);
+                }
             }
         }
         batch.bytes.clear();
@@ -218,9 +228,4 @@ impl Disk {
         }
         Ok(())
     }
-}
-
-/// Bytes that so many records with bodies of so many bytes take.
-pub(crate) fn log_bytes(records: usize, bodies: u64) -> u64 {
-    records as u64 * HEADER_BYTES as u64 + bodies
 }

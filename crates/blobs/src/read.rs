@@ -68,7 +68,7 @@ impl Disk {
     }
 
     /// Where chunks are; `None` when one of them is not there.
-    fn locate(&self, chunks: &[Key]) -> Result<Option<Vec<Part>>, Error> {
+    pub(crate) fn locate(&self, chunks: &[Key]) -> Result<Option<Vec<Part>>, Error> {
         let tags: Vec<Tag> = chunks.iter().map(Tag::of).collect();
         let (found, _) = self.index.find_many(&tags).map_err(self.cannot_use_index())?;
         let segments = self.segments();

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use rustix::fs::{FlockOperation, flock};
@@ -33,6 +33,8 @@ struct Files {
     /// The index is lost: all of the log is read. Entries are not believed then, as nothing says which of them were
     /// removed since.
     rebuild: bool,
+    /// There is nothing at all yet.
+    new: bool,
 }
 
 impl Disk {
@@ -42,10 +44,17 @@ impl Disk {
         }
         let lock = take_lock(dir)?;
         let files = Files::find(dir).map_err(cannot("open the store in", dir))?;
+        if files.new {
+            // From now on a store without a manifest has lost it.
+            files.manifest.write(dir).map_err(cannot("begin the store in", dir))?;
+        }
         let disk = assemble(dir, options, lock, &files);
         disk.load_leases();
         disk.replay(files.rebuild)?;
         disk.choose_active();
+        if files.rebuild {
+            disk.checkpoint(&[])?;
+        }
         Ok(disk)
     }
 
@@ -74,7 +83,7 @@ impl Disk {
         for source in &sources {
             let (segment, end) = (source.segment, source.segment.len());
             // What follows was never acknowledged, or is damaged: nothing may be appended behind it.
-            if source.end > end && !rebuild {
+            if source.end > end {
                 segment.cut(end).map_err(cannot("cut off the torn end of a segment in", &self.dir))?;
             }
             let mut log = self.log();
@@ -156,7 +165,7 @@ fn assemble(dir: &Path, options: Options, lock: File, files: &Files) -> Disk {
         misses: manifest.misses.into(),
         evicted: manifest.evicted.into(),
         damaged: manifest.damaged.into(),
-        removals: AtomicU64::new(0),
+        ..Counts::default()
     };
     let next_segment = ordered.last().map_or(0, |segment| segment.id + 1).max(manifest.next_segment);
     Disk {
@@ -202,6 +211,7 @@ impl Files {
         });
         let usable = read.zip(runs.ok());
         let rebuild = usable.is_none() && !on_disk.is_empty();
+        let new = usable.is_none() && on_disk.is_empty();
         let (manifest, runs) = usable.unwrap_or_default();
         let mut segments = Segments::default();
         for state in &manifest.segments {
@@ -223,7 +233,7 @@ impl Files {
         for name in names(&index_dir)?.iter().filter(|name| !kept.contains(*name)) {
             fs::remove_file(index_dir.join(name))?;
         }
-        Ok(Files { manifest, segments, runs, rebuild })
+        Ok(Files { manifest, segments, runs, rebuild, new })
     }
 }
 

@@ -198,11 +198,6 @@ pub(crate) struct Scan<'a> {
 const WINDOW: usize = 1 << 20;
 
 impl Scan<'_> {
-    /// Where the next record begins.
-    pub(crate) fn at(&self) -> u64 {
-        self.at
-    }
-
     pub(crate) fn next(&mut self) -> io::Result<Option<Step<'_>>> {
         let offset = self.at;
         if offset >= self.end {

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use crate::disk::Disk;
 use crate::keep;
 use crate::read::Parts;
-use crate::write::Upload;
 use crate::tag::Tag;
 use crate::tier::Below;
+use crate::write::Upload;
 use crate::{Entry, EntryId, Error, Function, Key};
 
 /// How a store behaves.
@@ -254,7 +254,7 @@ impl Blobs {
     /// # Errors
     /// The file system refuses.
     pub fn collect(&self, bytes_max: Option<u64>, age_max: Option<Duration>) -> Result<Stats, Error> {
-        let _ = (bytes_max, age_max);
+        self.disk().collect(bytes_max, age_max)?;
         Ok(self.stats())
     }
 
@@ -263,8 +263,7 @@ impl Blobs {
     /// # Errors
     /// The file system refuses.
     pub fn verify(&self, seen: impl FnMut(u64, u64)) -> Result<Verified, Error> {
-        let _ = seen;
-        Ok(Verified::default())
+        self.disk().verify(seen)
     }
 
     /// Writes down what makes the next start quick. Also done when the last clone is dropped.
@@ -286,7 +285,11 @@ impl Blobs {
     /// What is missing or damaged here may be whole in the tier below: then it is brought back, and read once more.
     fn or_recalled<T>(&self, key: &Key, read: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
         match read() {
-            Err(Error::Missing(_) | Error::Damaged(_)) if self.below().is_some_and(|it| it.recall(self.disk(), key)) => read(),
+            Err(Error::Missing(_) | Error::Damaged(_))
+                if self.below().is_some_and(|it| it.recall(self.disk(), key)) =>
+            {
+                read()
+            }
             done => done,
         }
     }

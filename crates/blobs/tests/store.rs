@@ -1,39 +1,11 @@
 //! What a store promises to who writes and reads.
 
-use std::path::Path;
-use std::time::Duration;
+mod world;
 
 use blobs::{Blobs, Durability, Entry, EntryId, Error, Function, Key, Options};
 use bytes::Bytes;
 
-fn options() -> Options {
-    Options { bytes_max: 1 << 30, lease: Duration::from_secs(60), memory_bytes: 1 << 20, ..Options::default() }
-}
-
-fn open(dir: &Path) -> Blobs {
-    Blobs::open(dir, options()).unwrap()
-}
-
-/// Bytes that do not compress, always the same ones.
-fn noise(seed: u64, count: usize) -> Bytes {
-    let mut bytes = vec![0; count];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes.into()
-}
-
-fn put(blobs: &Blobs, bytes: &Bytes) -> Key {
-    let key = Function::Sha256.key_of(bytes);
-    blobs.put_many(&[(key, bytes.clone())]).remove(0).unwrap();
-    key
-}
-
-fn whole(blobs: &Blobs, key: &Key, offset: u64, limit: Option<u64>) -> Vec<u8> {
-    blobs.reader(key, offset, limit).unwrap().flat_map(|part| part.unwrap()).collect()
-}
-
-fn id(name: &str) -> EntryId {
-    EntryId { space: "main".into(), hash: Function::Sha256.key_of(name.as_bytes()).hash }
-}
+use world::*;
 
 #[test]
 fn what_was_put_is_there_before_and_after_a_restart() {
