@@ -1,5 +1,6 @@
 //! Writing the index down, so that the next start reads little of the log; and putting its files together.
 
+use std::fs::File;
 use std::io;
 use std::mem;
 use std::path::Path;
@@ -13,6 +14,9 @@ use crate::index::{Table, compact};
 use crate::log::Log;
 use crate::manifest::{Manifest, SegmentState};
 use crate::segment::Segment;
+
+/// Room for one run and the manifest.
+const RESERVE_BYTES_MAX: u64 = 4 << 20;
 
 /// What the last checkpoint wrote.
 #[derive(Debug, Default)]
@@ -53,10 +57,10 @@ impl Disk {
         let mut manifest = frozen.manifest.clone();
         let written = frozen.unchecked.iter().try_for_each(|segment| segment.sync()).and_then(|()| {
             self.write_down(&frozen, &mut manifest, id).or_else(|err| {
-                // On a full disk the way out is to let go first. What the last manifest has all of may go without a new
-                // one: a start does not mind that it is missing.
+                // On a full disk the way out is to let go first: of the reserve, and of what the last manifest has all of,
+                // as a start does not mind that a segment is missing.
                 let err = self.note(err);
-                let full = err.kind() == io::ErrorKind::StorageFull && state.let_go();
+                let full = err.kind() == io::ErrorKind::StorageFull && (state.let_go() | self.give_reserve());
                 if full { self.write_down(&frozen, &mut manifest, id) } else { Err(err) }
             })
         });
@@ -204,6 +208,34 @@ fn write_table(table: &Table, dir: &Path, id: u64) -> io::Result<Run> {
     builder.finish()
 }
 
+impl Disk {
+    fn reserve_path(&self) -> std::path::PathBuf {
+        self.dir.join("reserve")
+    }
+
+    /// Sets room aside for a checkpoint on a full disk: without one, nothing can be let go. A file system that cannot
+    /// does without.
+    pub(crate) fn take_reserve(&self) {
+        let bytes = (self.options.bytes_max / 256).min(RESERVE_BYTES_MAX);
+        let taken = File::create(self.reserve_path())
+            .and_then(|file| Ok(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?));
+        match taken {
+            Ok(()) => self.reserve_bytes.store(bytes, Relaxed),
+            Err(_) => drop(self.give_reserve()),
+        }
+    }
+
+    pub(crate) fn has_reserve(&self) -> bool {
+        self.reserve_bytes.load(Relaxed) > 0
+    }
+
+    /// Whether there was any.
+    fn give_reserve(&self) -> bool {
+        self.reserve_bytes.store(0, Relaxed);
+        std::fs::remove_file(self.reserve_path()).is_ok()
+    }
+}
+
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    std::fs::File::open(dir)?.sync_all()
+    File::open(dir)?.sync_all()
 }

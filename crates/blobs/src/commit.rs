@@ -60,6 +60,7 @@ impl Disk {
                 let source = std::io::Error::other("a flush to the disk failed before");
                 return Err(Error::Io { act: "flush", path: self.segments_dir(), source });
             }
+            log.since_flush = 0;
             (std::mem::take(&mut log.dirty), log.next_seq - 1)
         };
         for segment in dirty {

@@ -45,9 +45,12 @@ pub(crate) struct Disk {
     pub evicting: Mutex<()>,
     pub keeper: Bell,
     pub compactor: Bell,
+    pub flusher: Bell,
     /// Bytes of segments, and of the index with its manifest.
     pub log_bytes: AtomicU64,
     pub index_bytes: AtomicU64,
+    /// Bytes set aside for a full disk.
+    pub reserve_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -145,7 +148,7 @@ impl Disk {
     }
 
     pub(crate) fn disk_bytes(&self) -> u64 {
-        self.log_bytes.load(Relaxed) + self.index_bytes.load(Relaxed)
+        self.log_bytes.load(Relaxed) + self.index_bytes.load(Relaxed) + self.reserve_bytes.load(Relaxed)
     }
 
     pub(crate) fn cannot_use_index(&self) -> impl Fn(io::Error) -> Error {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Error;
-use crate::disk::{Disk, cannot};
+use crate::disk::{Bell, Disk, cannot};
 use crate::lease::{now_ms, without_lease};
 use crate::log::{REPLAY_BYTES, TABLE_PLACES};
 use crate::record::array;
@@ -22,8 +22,24 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Starts the threads of a store. They end soon after the bells say so.
 pub(crate) fn start(disk: &Arc<Disk>) -> Vec<JoinHandle<()>> {
-    let (keeper, compactor) = (disk.clone(), disk.clone());
-    vec![thread::spawn(move || keep(&keeper)), thread::spawn(move || compact(&compactor))]
+    let start = |work: fn(&Disk)| {
+        let disk = disk.clone();
+        thread::spawn(move || work(&disk))
+    };
+    vec![start(keep), start(compact), start(flush)]
+}
+
+/// Ends all of them.
+pub(crate) fn stop(disk: &Disk) {
+    [&disk.keeper, &disk.compactor, &disk.flusher].into_iter().for_each(Bell::stop);
+}
+
+fn flush(disk: &Disk) {
+    while disk.flusher.wait(Duration::from_secs(3600)) {
+        let last = disk.log().next_seq - 1;
+        // Who waits for the disk hears of an error.
+        let _ = disk.wait_for_disk(last);
+    }
 }
 
 fn compact(disk: &Disk) {
@@ -42,6 +58,9 @@ fn keep(disk: &Disk) {
             let _ = disk.checkpoint(&[]);
         }
         let _ = disk.make_headroom();
+        if !disk.has_reserve() {
+            disk.take_reserve();
+        }
         if now_ms() - swept_ms.min(now_ms()) >= disk.clock.sweep_ms() / 2 {
             swept_ms = now_ms();
             disk.segments().values().for_each(|segment| segment.slots.sweep(disk.clock, swept_ms));

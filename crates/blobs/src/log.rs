@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
-use crate::Error;
 use crate::disk::{Disk, cannot, lock};
 use crate::index::{Found, Loc, Seen};
 use crate::lease::{NO_LEASE, RECORDS_MAX, now_ms};
@@ -14,11 +13,14 @@ use crate::policy::Queue;
 use crate::record::{Header, Kind, sum};
 use crate::segment::Segment;
 use crate::tag::Tag;
+use crate::{Durability, Error};
 
 /// Places in memory from which on they are written to a file.
 pub(crate) const TABLE_PLACES: usize = 64 << 10;
 /// Bytes of the log from which on the same is done: it is what a start after a crash reads again.
 pub(crate) const REPLAY_BYTES: u64 = 64 << 20;
+/// Bytes after which the disk is given work though nobody waits yet: a large blob is on the disk soon after it came.
+const FLUSH_BYTES: u64 = 8 << 20;
 /// So many times these, writers wait.
 const PATIENCE: usize = 4;
 
@@ -33,6 +35,8 @@ pub(crate) struct Log {
     pub dirty: Vec<Arc<Segment>>,
     /// Written to since the last checkpoint.
     pub unchecked: Vec<Arc<Segment>>,
+    /// Bytes since the last flush.
+    pub since_flush: u64,
     /// Bytes since the last checkpoint.
     pub since_checkpoint: u64,
     /// A flush failed: what the disk has is not known, so nothing more is promised.
@@ -171,6 +175,10 @@ impl Disk {
         self.log_bytes.fetch_add(bytes, Relaxed);
         lock(&self.policy).grew(queue, u64::from(segment.id), bytes);
         log.since_checkpoint += bytes;
+        log.since_flush += bytes;
+        if log.since_flush >= FLUSH_BYTES && self.options.durability == Durability::Group {
+            self.flusher.ring();
+        }
         for list in [&mut log.dirty, &mut log.unchecked] {
             if !list.iter().any(|one| one.id == segment.id) {
                 list.push(segment.clone());

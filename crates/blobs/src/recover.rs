@@ -15,7 +15,7 @@ use crate::commit::Commit;
 use crate::disk::{Bell, Counts, Disk, Segments, body, cannot};
 use crate::index::run::Run;
 use crate::index::{Found, Index, Loc};
-use crate::lease::{Clock, now_ms};
+use crate::lease::{Clock, NO_LEASE, now_ms};
 use crate::log::{Log, TABLE_PLACES};
 use crate::manifest::Manifest;
 use crate::memory::Memory;
@@ -52,6 +52,7 @@ impl Disk {
         disk.load_leases();
         disk.replay(files.rebuild)?;
         disk.choose_active();
+        disk.take_reserve();
         if files.rebuild {
             disk.checkpoint(&[])?;
         }
@@ -99,7 +100,8 @@ impl Disk {
         let bytes = header.record_bytes();
         segment.len.fetch_add(bytes, Relaxed);
         segment.records.fetch_add(1, Relaxed);
-        segment.slots.set(loc.ordinal, self.clock.fresh(now_ms()));
+        let byte = if loc.kind == Kind::Tombstone { NO_LEASE } else { self.clock.fresh(now_ms()) };
+        segment.slots.set(loc.ordinal, byte);
         self.log_bytes.fetch_add(bytes, Relaxed);
         crate::disk::lock(&self.policy).grew(segment.queue, u64::from(segment.id), bytes);
         {
@@ -115,6 +117,7 @@ impl Disk {
         segment.tally.add(&loc);
         if let Some(old) = old {
             old.segment.tally.bury(&old.loc);
+            old.segment.slots.release(old.loc.ordinal);
         }
         self.index.change().active.insert(tag, Found { loc, seq: header.seq });
         Ok(())
@@ -178,6 +181,7 @@ fn assemble(dir: &Path, options: Options, lock: File, files: &Files) -> Disk {
             active: [None, None],
             dirty: Vec::new(),
             unchecked: Vec::new(),
+            since_flush: 0,
             since_checkpoint: 0,
             failed: false,
         }),
@@ -185,6 +189,7 @@ fn assemble(dir: &Path, options: Options, lock: File, files: &Files) -> Disk {
         checkpoint: Mutex::new(Checkpoint { manifest: manifest.clone(), retired: Vec::new() }),
         log_bytes: segments.values().map(|segment| segment.len()).sum::<u64>().into(),
         index_bytes: runs.iter().map(|run| run.bytes).sum::<u64>().into(),
+        reserve_bytes: 0.into(),
         segments: RwLock::new(Arc::new(segments.clone())),
         policy: Mutex::new(policy),
         memory: Memory::new(options.memory_bytes),
@@ -194,6 +199,7 @@ fn assemble(dir: &Path, options: Options, lock: File, files: &Files) -> Disk {
         evicting: Mutex::new(()),
         keeper: Bell::default(),
         compactor: Bell::default(),
+        flusher: Bell::default(),
         options,
     }
 }

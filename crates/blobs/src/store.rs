@@ -109,8 +109,7 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.disk.keeper.stop();
-        self.disk.compactor.stop();
+        keep::stop(&self.disk);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

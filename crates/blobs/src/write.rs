@@ -34,7 +34,6 @@ impl Disk {
         };
         let segments = self.segments();
         let mut wait_for = 0;
-        let mut taken = HashSet::new();
         let plan = |at: usize| {
             let (key, bytes) = &blobs[at];
             let seen = Seen { found: found[at], generation };
@@ -44,13 +43,16 @@ impl Disk {
                     wait_for = wait_for.max(found[at].map_or(0, |found| found.seq));
                     Plan::Check
                 }
-                _ if key.is_empty_blob() || !taken.insert(tags[at]) => Plan::Check,
+                _ if key.is_empty_blob() => Plan::Check,
                 _ => Plan::Store(seen),
             }
         };
         let plans: Vec<Plan> = (0..blobs.len()).map(plan).collect();
         let mut prepared = prepare(blobs, &tags, &plans);
         let mut drafts: Vec<Draft> = prepared.iter_mut().filter_map(|one| one.as_mut().ok()?.take()).collect();
+        // Only now: the first of two of the same name may have been refused.
+        let mut taken = HashSet::new();
+        drafts.retain(|draft| taken.insert(draft.tag));
         self.choose_queues(&mut drafts);
         let stored = self.store(&drafts, wait_for);
         let finish = |(at, prepared): (usize, Result<Option<Draft>, Error>)| match (&plans[at], prepared) {
@@ -83,14 +85,14 @@ impl Disk {
     }
 
     /// Stores a chunk, if it is not there, and does not wait for the disk.
-    fn put_chunk(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
+    fn put_chunk(&self, key: &Key, bytes: &Bytes) -> Result<(), Error> {
         let tag = Tag::of(key);
         let seen = self.index.find(tag).map_err(self.cannot_use_index())?;
         let place = self.place(&self.segments(), seen.found);
         if place.is_some_and(|place| place.loc.size == key.size && place.loc.kind == Kind::Blob && self.touch(&place)) {
             return Ok(());
         }
-        let mut drafts = [draft(key, tag, &Bytes::copy_from_slice(bytes), seen)];
+        let mut drafts = [draft(key, tag, bytes, seen)];
         self.choose_queues(&mut drafts);
         self.make_room(drafts[0].record_bytes())?;
         self.append(&drafts).map(drop)
@@ -149,7 +151,7 @@ impl Disk {
 
 /// What is to be done with one blob of many.
 enum Plan {
-    /// It is there, or comes with another of the batch: its bytes are checked all the same.
+    /// It is there: its bytes are checked all the same.
     Check,
     Store(Seen),
     /// It is too large for one record.
@@ -186,9 +188,10 @@ fn prepare(blobs: &[(Key, Bytes)], tags: &[Tag], plans: &[Plan]) -> Vec<Result<O
 
 /// The record of a blob.
 fn draft(key: &Key, tag: Tag, bytes: &Bytes, seen: Seen) -> Draft {
-    let packed = pack(bytes);
-    let body = packed.as_ref().map_or_else(|| bytes.clone(), |packed| packed.clone().into());
-    let header = Header { packed: packed.is_some(), ..header(Kind::Blob, key, body.len()) };
+    let packed = pack(bytes).map(Bytes::from);
+    let is_packed = packed.is_some();
+    let body = packed.unwrap_or_else(|| bytes.clone());
+    let header = Header { packed: is_packed, ..header(Kind::Blob, key, body.len()) };
     Draft::new(tag, header, body, Rule::IfAbsent, seen)
 }
 
@@ -325,7 +328,7 @@ impl Storer {
             let mut keys = Vec::new();
             for chunk in incoming {
                 let chunk_key = key.function.key_of(&chunk);
-                disk.put_chunk(&chunk_key, &chunk)?;
+                disk.put_chunk(&chunk_key, &Bytes::from(chunk))?;
                 keys.push(chunk_key);
                 bound_list(&key, keys.len())?;
             }

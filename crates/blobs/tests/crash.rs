@@ -119,7 +119,7 @@ fn kill_one(test: &str, dir: &Path, round: u64, told: &mut Told) {
         match words[..] {
             ["B", start, end] => told.blobs.extend(start.parse::<u64>().unwrap()..end.parse().unwrap()),
             ["E", name, round, step] => {
-                drop(told.entries.insert(name.to_owned(), (round.parse().unwrap(), step.parse().unwrap())))
+                told.entries.insert(name.to_owned(), (round.parse().unwrap(), step.parse().unwrap()));
             }
             _ => {}
         }

@@ -121,7 +121,7 @@ fn what_is_too_old_goes_though_there_is_room() {
     assert_eq!(blobs.missing(&[keys[0], keys[3], large]), [0, 2]);
     let after = blobs.collect(None, Some(Duration::ZERO)).unwrap();
     assert_eq!(after.blobs, 0);
-    assert!(after.disk_bytes < 10_000, "{after:?}");
+    assert!(after.disk_bytes < 300_000, "{after:?}");
 }
 
 #[test]

@@ -103,6 +103,10 @@ fn a_batch_may_have_a_blob_twice_and_a_wrong_one_among_right_ones() {
     let put = blobs.put_many(&[a.clone(), b.clone(), wrong, a.clone(), b.clone()]);
     assert_eq!(put.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, true, true]);
     assert!(blobs.missing(&[a.0, b.0]).is_empty());
+    let c = keyed(noise(4, 1000));
+    let put = blobs.put_many(&[(c.0, noise(5, 1000)), c.clone()]);
+    assert!(put[0].is_err() && put[1].is_ok());
+    assert!(blobs.missing(&[c.0]).is_empty(), "the wrong one does not take the place of the right one");
 }
 
 #[test]
