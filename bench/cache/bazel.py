@@ -33,7 +33,7 @@ load("@rules_cc//cc:defs.bzl", "cc_library")
 cc_library(
     name = "zstd",
     srcs = glob(["lib/**/*.c", "lib/**/*.h"], exclude = ["lib/legacy/**", "lib/deprecated/**"]),
-    copts = ["-O2", "-DZSTD_DISABLE_ASM=1", "-Ilib", "-Ilib/common"],
+    copts = ["-O1", "-DZSTD_DISABLE_ASM=1", "-Ilib", "-Ilib/common"],
 )
 """
 
@@ -49,12 +49,13 @@ class Project:
         shutil.copytree(sources() / "lib", self.sources / "lib")
         (self.sources / "WORKSPACE").write_text('workspace(name = "zstd")\n')
         (self.sources / "BUILD").write_text(BUILD)
-        self.overrides = [f"--override_repository={name}={self.empty(name)}" for name in ["rules_cc", "remote_coverage_tools", "platforms", "bazel_skylib", "rules_java", "rules_proto"]]
+        names = ["rules_cc", "rules_java", "rules_proto", "platforms", "bazel_skylib", "remote_coverage_tools"]
+        self.overrides = [f"--override_repository={name}={self.empty(name)}" for name in names]
 
     def empty(self, name: str) -> Path:
         """A repository that has what the build asks of it, and no more."""
         repository = self.folder / name
-        files = {"rules_cc": {"cc/defs.bzl": RULES, "cc/BUILD": ""}, "platforms": PLATFORMS}.get(name, {})
+        files = REPOSITORIES.get(name, {})
         for path, text in {"WORKSPACE": f'workspace(name = "{name}")\n', "BUILD": "", **files}.items():
             (repository / path).parent.mkdir(parents=True, exist_ok=True)
             (repository / path).write_text(text)
@@ -87,11 +88,23 @@ class Project:
         self.run("shutdown")
 
 
-PLATFORMS = {
-    "cpu/BUILD": 'package(default_visibility = ["//visibility:public"])\nconstraint_setting(name = "cpu")\n'
-    + "".join(f'constraint_value(name = "{name}", constraint_setting = ":cpu")\n' for name in ["x86_64", "x86_32", "arm", "aarch64", "ppc", "s390x"]),
-    "os/BUILD": 'package(default_visibility = ["//visibility:public"])\nconstraint_setting(name = "os")\n'
-    + "".join(f'constraint_value(name = "{name}", constraint_setting = ":os")\n' for name in ["linux", "osx", "windows", "freebsd", "android", "ios"]),
+def constraints(setting: str, values: str) -> str:
+    lines = ['package(default_visibility = ["//visibility:public"])', f'constraint_setting(name = "{setting}")']
+    return "\n".join(lines + [f'constraint_value(name = "{value}", constraint_setting = ":{setting}")' for value in values.split()])
+
+
+def natives(names: str) -> str:
+    return "\n".join(f"{name} = native.{name}" for name in names.split())
+
+
+REPOSITORIES = {
+    "rules_cc": {"cc/defs.bzl": RULES, "cc/BUILD": ""},
+    "rules_java": {"java/defs.bzl": natives("java_binary java_import java_library java_runtime java_toolchain"), "java/BUILD": ""},
+    "rules_proto": {"proto/defs.bzl": natives("proto_library proto_lang_toolchain"), "proto/BUILD": ""},
+    "platforms": {
+        "cpu/BUILD": constraints("cpu", "x86_64 x86_32 arm aarch64 ppc s390x"),
+        "os/BUILD": constraints("os", "linux osx windows freebsd android ios"),
+    },
 }
 
 
