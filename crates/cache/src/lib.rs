@@ -4,6 +4,8 @@
 //! in one place, [`access`]; a handler parses, asks the store, and answers.
 
 pub mod access;
+pub mod admin;
+pub mod care;
 pub mod config;
 pub mod grpc;
 pub mod http;
@@ -13,3 +15,9 @@ mod service;
 pub use config::Config;
 pub use serve::{Running, ServeError, serve};
 pub use service::Service;
+
+/// Tells whoever looks after this server, on standard error. Nobody is left to hear that this failed.
+pub(crate) fn complain(what: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "warning: {what}");
+}

@@ -2,10 +2,19 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use bazel_remote_apis::build::bazel::remote::execution::v2::RequestMetadata;
 use blobs::Blobs;
+use http::HeaderMap;
+use prost::Message as _;
 
 use crate::Config;
 use crate::access::{Access, Denied, Gatekeeper};
+use crate::serve::ServeError;
+
+/// Length of what a caller says of its run, in bytes: it stands in every record that the run wrote.
+const RUN_BYTES_MAX: usize = 64;
 
 /// What all handlers share.
 #[derive(Debug)]
@@ -20,20 +29,39 @@ impl Service {
     /// Opens the store and reads the tokens.
     ///
     /// # Errors
-    /// The store cannot be opened.
-    pub fn open(config: &Config) -> Result<Service, blobs::Error> {
+    /// The store cannot be opened, or the tokens cannot be read.
+    pub fn open(config: &Config) -> Result<Service, ServeError> {
+        let gatekeeper = Gatekeeper::new(config)?;
         let blobs = Blobs::open(&config.data, config.store.clone())?;
-        Ok(Service { blobs, gatekeeper: Gatekeeper::default() })
+        Ok(Service { blobs, gatekeeper })
     }
 
     /// Lets a caller in by its `authorization` header and the instance it names.
     ///
     /// # Errors
     /// Says why not.
-    pub fn admit(&self, headers: &::http::HeaderMap, instance: &str) -> Result<Access, Denied> {
-        let authorization = headers.get(::http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        self.gatekeeper.admit(authorization, instance, now())
+    pub fn admit(&self, headers: &HeaderMap, instance: &str) -> Result<Access, Denied> {
+        let mut access = self.gatekeeper.admit(authorization(headers), instance, now())?;
+        if let Some(run) = run(headers) {
+            access.writer.push_str(" run ");
+            access.writer.push_str(&run);
+        }
+        Ok(access)
     }
+}
+
+/// The value of a request's `authorization` header.
+pub(crate) fn authorization(headers: &HeaderMap) -> Option<&str> {
+    headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok())
+}
+
+/// The run that a caller says it is: the invocation that clients of the Remote Execution API tell. It proves nothing.
+fn run(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("build.bazel.remote.execution.v2.requestmetadata-bin")?.as_bytes();
+    let bytes = STANDARD.decode(value).or_else(|_| STANDARD_NO_PAD.decode(value)).ok()?;
+    let run = RequestMetadata::decode(&*bytes).ok()?.tool_invocation_id;
+    let is_plain = run.chars().all(|c| c.is_ascii_alphanumeric() || "._-:/".contains(c));
+    (!run.is_empty() && run.len() <= RUN_BYTES_MAX && is_plain).then_some(run)
 }
 
 /// Seconds since 1970-01-01 UTC.
@@ -48,5 +76,27 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
         Ok(done) => done,
         // It is never aborted, so it panicked: that is a defect, and belongs to the task that asked.
         Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_is_its_token_and_the_run_that_it_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Service::open(&Config::local(folder.path())).unwrap();
+        let told = |run: &str| {
+            let metadata = RequestMetadata { tool_invocation_id: run.into(), ..RequestMetadata::default() };
+            let mut headers = HeaderMap::new();
+            let value = STANDARD_NO_PAD.encode(metadata.encode_to_vec()).parse().unwrap();
+            headers.insert("build.bazel.remote.execution.v2.requestmetadata-bin", value);
+            service.admit(&headers, "main").unwrap().writer
+        };
+        assert_eq!(told("4711-ab"), "anonymous run 4711-ab");
+        assert_eq!(told("4711\nab"), "anonymous");
+        assert_eq!(told(&"a".repeat(RUN_BYTES_MAX + 1)), "anonymous");
+        assert_eq!(service.admit(&HeaderMap::new(), "main").unwrap().writer, "anonymous");
     }
 }

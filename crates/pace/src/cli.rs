@@ -135,6 +135,30 @@ pub enum ExecutorName {
     Process,
 }
 
+/// A cache that is shared with other machines.
+#[derive(Debug, Args, Default, Clone)]
+pub struct SharedArgs {
+    /// Take results from this shared cache and bring it ours: grpc://HOST:PORT/INSTANCE, grpcs:// with TLS, `none` for none
+    #[arg(long = "cache", value_name = "URL", env = "PACE_CACHE_URL")]
+    pub url: Option<String>,
+    /// The variable with the token for the shared cache [default: PACE_CACHE_TOKEN]
+    #[arg(long = "cache-token-env", value_name = "NAME")]
+    pub token_env: Option<String>,
+    /// What to do with the shared cache; pull requests from forks only read [default: read-write]
+    #[arg(long = "cache-mode", value_enum, env = "PACE_CACHE_MODE")]
+    pub mode: Option<SharedMode>,
+    /// The authorities that may vouch for the shared cache, as PEM, instead of those of the system
+    #[arg(long = "cache-ca", value_name = "FILE", env = "PACE_CACHE_CA")]
+    pub ca: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SharedMode {
+    Read,
+    Write,
+    ReadWrite,
+}
+
 #[derive(Debug, Args, Default)]
 pub struct RunArgs {
     /// Run these steps and what they need [default: all]
@@ -150,6 +174,8 @@ pub struct RunArgs {
     /// After a failure, cancel the steps that are running
     #[arg(long)]
     pub fail_fast: bool,
+    #[command(flatten)]
+    pub shared: SharedArgs,
     /// Execute every step, whatever the cache knows
     #[arg(long)]
     pub no_cache: bool,
@@ -333,38 +359,201 @@ pub struct CacheArgs {
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
     /// Sizes and counts
-    Stats,
+    Stats(StoreArgs),
     /// Drop what was not used for long
     Gc {
-        /// Keep at most this much
-        #[arg(long, value_name = "SIZE", default_value = "20GiB")]
-        max_size: String,
-        /// Keep nothing that was not used for this long
-        #[arg(long, value_name = "TIME", default_value = "30d")]
-        max_age: String,
+        /// Keep at most this much [default: 20GiB; of a served cache its own limit]
+        #[arg(long, value_name = "SIZE")]
+        max_size: Option<String>,
+        /// Keep nothing that was not used for this long [default: 30d; of a served cache its own limit]
+        #[arg(long, value_name = "TIME")]
+        max_age: Option<String>,
+        /// Only say what would go
+        #[arg(long, conflicts_with_all = ["data", "served", "url"])]
+        dry_run: bool,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Read every blob and drop what is damaged
+    Verify(StoreArgs),
+    /// Drop what somebody wrote, or certain content, from a served cache
+    Purge {
+        /// Every entry that this token wrote; `NAME run RUN` for one run of it
+        #[arg(long, value_name = "NAME", required_unless_present = "digest", conflicts_with = "digest")]
+        writer: Option<String>,
+        /// This content and every entry that needs it, or the entries of this action
+        #[arg(long, value_name = "HASH[/SIZE]")]
+        digest: Option<String>,
         /// Only say what would go
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        store: StoreArgs,
     },
-    /// Read every blob and drop what is damaged
-    Verify,
+    /// Say which token and run wrote the result of an action to a served cache, and when
+    Who {
+        /// The digest of the action: 64 hexadecimal digits, perhaps with /SIZE
+        #[arg(value_name = "DIGEST")]
+        digest: String,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Make, list and revoke the tokens of a served cache
+    Token {
+        #[command(subcommand)]
+        what: TokenCommand,
+    },
     /// Print the cache's folder
     Path,
     /// Share a cache: for `pace` on every desk, and for all that speak the Remote Execution API or plain HTTP
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
 }
 
+/// Which cache: without any of these, that of this user.
+#[derive(Debug, Args, Default)]
+pub struct StoreArgs {
+    /// Of a cache that is served from this folder, while nobody serves it
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["served", "url"])]
+    pub data: Option<PathBuf>,
+    /// Of the cache that `pace cache serve` serves by default, while nobody serves it
+    #[arg(long, conflicts_with = "url")]
+    pub served: bool,
+    /// Of a running cache, for instance http://cache.example.com:8980
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The variable of the environment with the token for --url [default: PACE_CACHE_TOKEN]
+    #[arg(long, value_name = "NAME", requires = "url")]
+    pub token_env: Option<String>,
+    /// The authorities that may vouch for --url, as PEM, instead of those of the system
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token: prints its secret, which is kept nowhere
+    New {
+        /// Its name: stands with everything it writes
+        #[arg(long)]
+        name: String,
+        /// The instance it is for; `*` is any
+        #[arg(long, default_value = "*")]
+        instance: String,
+        /// read, content (also upload content), or write (also write results)
+        #[arg(long, default_value = "read")]
+        rights: String,
+        /// main: the instance and its overlays; pr/*: any overlay, and reading the rest; pr/17: this overlay
+        #[arg(long, default_value = "main")]
+        domain: String,
+        /// How long it is good for, like 90d [default: until it is revoked]
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        /// Print it as the JSON web token that GitHub's cache client wants
+        #[arg(long)]
+        jwt: bool,
+        #[command(flatten)]
+        file: TokensFile,
+    },
+    /// List the tokens; their secrets are not kept
+    Ls {
+        #[command(flatten)]
+        file: TokensFile,
+    },
+    /// Revoke a token; a running cache stops knowing it within a second
+    Revoke {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        file: TokensFile,
+    },
+}
+
+/// Where tokens are.
 #[derive(Debug, Args)]
+pub struct TokensFile {
+    /// The file of the tokens
+    #[arg(long, value_name = "FILE", env = "PACE_CACHE_TOKENS", conflicts_with = "config")]
+    pub tokens: Option<PathBuf>,
+    /// The configuration of the cache, which names the file of the tokens
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+const SERVE_HELP: &str = "\
+A cache on 127.0.0.1 without tokens is open to everybody on this machine. One that others can reach needs tokens, or \
+--anonymous. Ctrl-C or SIGTERM lets running requests finish; a second one ends it at once.
+
+Every flag is also a key of the configuration file, which has [tls], [s3] and [upstream] besides. Flags go before the file.";
+
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
 pub struct ServeArgs {
-    /// Where to listen
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8980")]
-    pub listen: std::net::SocketAddr,
+    /// A configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the effective configuration, and end
+    #[arg(long)]
+    pub check: bool,
+    /// Where to listen, as often as needed: an address and port, or unix:/path [default: 127.0.0.1:8980]
+    #[arg(long, value_name = "PLACE")]
+    pub listen: Vec<String>,
     /// Its folder [default: `served` in the cache's folder]
     #[arg(long, value_name = "FOLDER")]
-    pub data: Option<std::path::PathBuf>,
-    /// Keep at most this much
-    #[arg(long, value_name = "SIZE", default_value = "50GiB")]
-    pub max_size: String,
+    pub data: Option<PathBuf>,
+    /// Keep at most this much [default: 50GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub max_size: Option<String>,
+    /// Keep nothing that nobody used for this long, even if there is room
+    #[arg(long, value_name = "TIME")]
+    pub max_age: Option<String>,
+    /// How long content stays at least after a client was told that it is there [default: 2h]
+    #[arg(long, value_name = "TIME")]
+    pub lease: Option<String>,
+    /// When a write counts as done: `group` when the disk has it, `process` when the kernel has it [default: group]
+    #[arg(long, value_name = "HOW")]
+    pub durable: Option<String>,
+    /// Memory for often read content [default: 32MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Serve this instance only, as often as needed; '' is one, too [default: any]
+    #[arg(long = "instance", value_name = "NAME")]
+    pub instances: Vec<String>,
+    /// The file of the tokens; `pace cache token new` writes it
+    #[arg(long, value_name = "FILE", env = "PACE_CACHE_TOKENS")]
+    pub tokens: Option<PathBuf>,
+    /// What callers without a token may do: none, read, content or write
+    #[arg(long, value_name = "RIGHTS")]
+    pub anonymous: Option<String>,
+    /// What happens to writes that a caller may not do: `refuse`, or `drop` for clients that stop otherwise [default: refuse]
+    #[arg(long, value_name = "HOW")]
+    pub denied_writes: Option<String>,
+    /// Connections at a time; further ones wait [default: 1024]
+    #[arg(long, value_name = "NUMBER")]
+    pub connections: Option<usize>,
+    /// Encrypt with this certificate, PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Take only clients with a certificate that this authority signed, PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Write a line of JSON for each request to this file; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Look in this cache for what is missing here: grpc://HOST:PORT, grpcs:// with TLS
+    #[arg(long, value_name = "URL")]
+    pub upstream: Option<String>,
+    /// The variable of the environment with the token for the upstream cache
+    #[arg(long, value_name = "NAME", requires = "upstream")]
+    pub upstream_token_env: Option<String>,
+    /// Also send what is written here to the upstream cache: `content`, or `write` for results, too [default: read]
+    #[arg(long, value_name = "RIGHTS", requires = "upstream")]
+    pub upstream_rights: Option<String>,
+    /// The authorities that may vouch for the upstream cache, as PEM, instead of those of the system
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    pub upstream_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
-//! `pace cache`: sizes, clean-up and verification of the local cache.
+//! `pace cache`: sizes, clean-up and verification of the local cache, and of caches that are served.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cas::gc;
 use image::Images;
@@ -14,14 +14,33 @@ use crate::folders::Folders;
 use crate::history::cannot;
 use crate::screen::Screen;
 
+mod far;
+mod served;
+mod token;
+
+use served::Served;
+
+/// What the cache of this user keeps at most when nobody says otherwise.
+const MAX_SIZE: &str = "20GiB";
+/// How long it keeps what nobody uses.
+const MAX_AGE: &str = "30d";
+
 /// One of its commands.
 pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
     let root = Folders::find()?.cache;
     std::fs::create_dir_all(&root).map_err(|error| cannot("make", &root, &error))?;
+    if let Some(ended) = of_served(&args.what, &root, screen)? {
+        return Ok(ended);
+    }
     match &args.what {
         CacheCommand::Serve(args) => return super::serve::run(args, &root, screen),
+        CacheCommand::Token { what } => return token::run(what, screen),
         CacheCommand::Path => screen.text(&root.display().to_string()),
-        CacheCommand::Stats => {
+        CacheCommand::Purge { .. } | CacheCommand::Who { .. } => {
+            return Err(Failure::usage("nobody said which cache: the one of this user knows no writers")
+                .help("name a served one with --data, --served or --url"));
+        }
+        CacheCommand::Stats(_) => {
             let stats = gc::stats(&root).map_err(Failure::infrastructure)?;
             let images = images(&root)?.usage();
             show(
@@ -39,11 +58,9 @@ pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
                 ],
             );
         }
-        CacheCommand::Gc { max_size, max_age, dry_run } => {
-            let bytes_max =
-                parse_bytes(max_size).map_err(|why| Failure::usage(format!("--max-size {max_size}: {why}")))?.0;
-            let age_max =
-                Some(parse_duration(max_age).map_err(|why| Failure::usage(format!("--max-age {max_age}: {why}")))?);
+        CacheCommand::Gc { max_size, max_age, dry_run, .. } => {
+            let bytes_max = size(max_size.as_deref().unwrap_or(MAX_SIZE))?;
+            let age_max = Some(time(max_age.as_deref().unwrap_or(MAX_AGE))?);
             // Images first, with half of the room: so neither side can push out all of the other, and both fit together.
             let now = SystemTime::now();
             let keep = image::Keep { bytes_max: Some(bytes_max / 2), age_max };
@@ -64,7 +81,7 @@ pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
                 ],
             );
         }
-        CacheCommand::Verify => {
+        CacheCommand::Verify(_) => {
             let verified = gc::verify(&root).map_err(Failure::infrastructure)?;
             let damaged = verified.damaged.len() as u64;
             show(
@@ -82,6 +99,41 @@ pub fn run(args: &CacheArgs, screen: &mut Screen) -> Ended {
         }
     }
     Ok(Exit::Green)
+}
+
+/// Does it to a served cache, if one is named.
+fn of_served(what: &CacheCommand, root: &Path, screen: &mut Screen) -> Result<Option<Exit>, Failure> {
+    let (CacheCommand::Stats(store)
+    | CacheCommand::Gc { store, .. }
+    | CacheCommand::Verify(store)
+    | CacheCommand::Purge { store, .. }
+    | CacheCommand::Who { store, .. }) = what
+    else {
+        return Ok(None);
+    };
+    let Some(served) = Served::of(store, root)? else { return Ok(None) };
+    let ended = match what {
+        CacheCommand::Stats(_) => served.stats(screen),
+        CacheCommand::Gc { max_size, max_age, .. } => {
+            let bytes_max = max_size.as_deref().map(size).transpose()?;
+            served.gc(bytes_max, max_age.as_deref().map(time).transpose()?, screen)
+        }
+        CacheCommand::Verify(_) => served.verify(screen),
+        CacheCommand::Purge { writer, digest, dry_run, .. } => {
+            served.purge(writer.as_deref(), digest.as_deref(), *dry_run, screen)
+        }
+        CacheCommand::Who { digest, .. } => served.who(digest, screen),
+        CacheCommand::Path | CacheCommand::Token { .. } | CacheCommand::Serve(_) => return Ok(None),
+    };
+    ended.map(Some)
+}
+
+fn size(text: &str) -> Result<u64, Failure> {
+    parse_bytes(text).map(|bytes| bytes.0).map_err(|why| Failure::usage(format!("--max-size {text}: {why}")))
+}
+
+fn time(text: &str) -> Result<Duration, Failure> {
+    parse_duration(text).map_err(|why| Failure::usage(format!("--max-age {text}: {why}")))
 }
 
 fn images(root: &Path) -> Result<Images, Failure> {

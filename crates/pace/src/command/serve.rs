@@ -3,28 +3,83 @@
 use std::path::Path;
 use std::time::Duration;
 
-use model::units::parse_bytes;
+use cache::config::{Settings, TlsSettings, UpstreamSettings};
 
 use crate::cli::ServeArgs;
 use crate::exit::{Ended, Exit, Failure};
 use crate::screen::Screen;
 use crate::signals::Stops;
 
+/// For requests that run when a signal comes: longer than a large blob takes, shorter than service managers wait.
+const GRACE: Duration = Duration::from_secs(60);
+/// How often it is looked whether a signal came.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// Serves until a signal comes.
 pub fn run(args: &ServeArgs, cache_root: &Path, screen: &mut Screen) -> Ended {
-    let bytes_max =
-        parse_bytes(&args.max_size).map_err(|why| Failure::usage(format!("--max-size {}: {why}", args.max_size)))?.0;
-    let config = cache::Config {
-        listen: args.listen,
-        data: args.data.clone().unwrap_or_else(|| cache_root.join("served")),
-        store: blobs::Options { bytes_max, ..blobs::Options::default() },
-    };
+    let file = args.config.as_deref().map(Settings::read).transpose().map_err(Failure::usage)?;
+    let settings = flags(args)?.over(file.unwrap_or_default());
+    let config = settings.resolve(&cache_root.join("served")).map_err(Failure::usage)?;
+    if args.check {
+        screen.text(&config.to_string());
+        return Ok(Exit::Green);
+    }
     let stops = Stops::listen().map_err(Failure::infrastructure)?;
     let running = cache::serve(&config).map_err(Failure::infrastructure)?;
-    screen.text(&format!("serving the cache in {} on {}", config.data.display(), running.address));
+    let places: Vec<String> = running.listens.iter().map(ToString::to_string).collect();
+    screen.text(&format!("serving the cache in {} on {}", config.data.display(), places.join(" and ")));
     while stops.count() == 0 {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(LOOK_EVERY);
     }
-    running.stop(Duration::from_secs(10));
+    stop(running, &stops, screen)
+}
+
+/// Lets requests finish; a second signal ends it at once, which the store stands at any moment.
+fn stop(running: cache::Running, stops: &Stops, screen: &mut Screen) -> Ended {
+    let stopping = std::thread::spawn(move || running.stop(GRACE));
+    while !stopping.is_finished() {
+        if stops.count() > 1 {
+            screen.warning("requests were cut off");
+            std::process::exit(Exit::Cancelled as i32);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    if !stopping.join().unwrap_or(false) {
+        screen.warning(&format!("requests that took longer than {} seconds were cut off", GRACE.as_secs()));
+    }
     Ok(Exit::Green)
+}
+
+fn flags(args: &ServeArgs) -> Result<Settings, Failure> {
+    let tls =
+        TlsSettings { cert: args.tls_cert.clone(), key: args.tls_key.clone(), client_ca: args.tls_client_ca.clone() };
+    let has_tls = tls.cert.is_some() || tls.key.is_some() || tls.client_ca.is_some();
+    let rights = args.upstream_rights.as_deref().map(str::parse).transpose();
+    let rights = rights.map_err(|why: String| Failure::usage(format!("--upstream-rights: {why}")))?;
+    let upstream = args.upstream.clone().map(|url| UpstreamSettings {
+        url,
+        token_env: args.upstream_token_env.clone(),
+        rights: rights.unwrap_or_default(),
+        ca: args.upstream_ca.clone(),
+        ..UpstreamSettings::default()
+    });
+    let some = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
+    Ok(Settings {
+        listen: some(&args.listen),
+        data: args.data.clone(),
+        max_size: args.max_size.clone(),
+        max_age: args.max_age.clone(),
+        lease: args.lease.clone(),
+        durable: args.durable.clone(),
+        memory: args.memory.clone(),
+        instances: some(&args.instances),
+        tokens_file: args.tokens.clone(),
+        anonymous: args.anonymous.clone(),
+        denied_writes: args.denied_writes.clone(),
+        connections: args.connections,
+        log: args.log.clone(),
+        tls: has_tls.then_some(tls),
+        s3: None,
+        upstream,
+    })
 }
