@@ -1,6 +1,5 @@
 //! The measures of a server of the Bazel Remote Execution API.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as api;
@@ -47,7 +46,7 @@ const SIZES: [Size; 4] = [
 ];
 
 /// Measures everything; a line of JSON each.
-pub(crate) async fn measure(load: &Load) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn measure(load: &Load) -> Result<(), Failed> {
     warm_up(load).await?;
     for size in SIZES {
         for clients in &load.clients {

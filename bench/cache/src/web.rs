@@ -1,6 +1,5 @@
 //! The measures of a server of plain HTTP: PUT and GET of `/cas/<hash>`.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +19,7 @@ const SIZES: [(&str, usize, usize); 3] =
     [("http_1KiB", 1 << 10, 20_000), ("http_64KiB", 64 << 10, 4000), ("http_16MiB", 16 << 20, 48)];
 
 /// Measures everything; a line of JSON each.
-pub(crate) async fn measure(load: &Load) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn measure(load: &Load) -> Result<(), Failed> {
     for (name, len, most) in SIZES {
         for clients in &load.clients {
             if load.wants(&format!("put_{name}")) || load.wants(&format!("get_{name}")) {
@@ -42,11 +41,11 @@ async fn blobs(load: &Load, name: &str, len: usize, most: usize, clients: usize)
         pid: load.pid,
     };
     let all = blobs.clone();
-    let put = drive(&measure("put"), connect(load, clients).await?, most, move |mut client: Client, at| {
+    let measured = measure("put");
+    let put = drive(&measured, connect(load, clients).await?, most, move |mut client: Client, at| {
         let blob = all[at].clone();
         async move {
-            let body = ask(&mut client, Method::PUT, &blob.digest.hash, blob.bytes).await?;
-            drop(body);
+            ask(&mut client, Method::PUT, &blob.digest.hash, blob.bytes).await?;
             Ok(client)
         }
     });
@@ -54,7 +53,8 @@ async fn blobs(load: &Load, name: &str, len: usize, most: usize, clients: usize)
     put.print();
     let stored = put.calls;
     let calls = if stored == 0 { 0 } else { usize::MAX / 2 };
-    let get = drive(&measure("get"), connect(load, clients).await?, calls, move |mut client: Client, at| {
+    let measured = measure("get");
+    let get = drive(&measured, connect(load, clients).await?, calls, move |mut client: Client, at| {
         let blob = blobs[at % stored].clone();
         async move {
             let seen = ask(&mut client, Method::GET, &blob.digest.hash, Bytes::new()).await?;
