@@ -9,6 +9,8 @@ pub mod care;
 pub mod config;
 pub mod grpc;
 pub mod http;
+pub mod keys;
+pub mod meters;
 mod serve;
 mod service;
 

@@ -23,6 +23,8 @@ pub struct Service {
     pub blobs: Blobs,
     /// Who may do what.
     pub gatekeeper: Gatekeeper,
+    /// What plain HTTP needs beside the store, and the counters of all protocols.
+    pub http: crate::http::State,
 }
 
 impl Service {
@@ -33,7 +35,8 @@ impl Service {
     pub fn open(config: &Config) -> Result<Service, ServeError> {
         let gatekeeper = Gatekeeper::new(config)?;
         let blobs = Blobs::open(&config.data, config.store.clone())?;
-        Ok(Service { blobs, gatekeeper })
+        let http = crate::http::State::open(&config.data, &config.store)?;
+        Ok(Service { blobs, gatekeeper, http })
     }
 
     /// Lets a caller in by its `authorization` header and the instance it names.
