@@ -45,6 +45,7 @@ fn config(dir: &Path) -> Config {
         full_network: Default::default(),
         images: image::Options::new(dir),
         open_files_soft: None,
+        shared: None,
         keep_failed: true,
     }
 }
@@ -68,6 +69,7 @@ fn round(
         lock: Arc::default(),
         tenant: "t".into(),
         cache_scope: "t".into(),
+        shared_scope: None,
         log_dir: folder("log"),
         artifact_dir: folder("artifacts"),
     };

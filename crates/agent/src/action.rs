@@ -108,6 +108,16 @@ impl Action {
         Ok(())
     }
 
+    /// The encoded `Action` and `Command`.
+    pub(crate) fn messages(&self) -> [&[u8]; 2] {
+        [&self.bytes, &self.command]
+    }
+
+    /// What the step sees.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     pub(crate) fn parts(&self) -> Option<ActionParts> {
         let command: reapi::Command = reapi::decode(&self.command).ok()?;
         Some(ActionParts::new(self.digest, command, self.tree.clone()))

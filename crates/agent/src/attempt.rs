@@ -15,6 +15,7 @@ use sandbox::{Child, SpawnError};
 use crate::action::{Action, Surroundings, interpreter};
 use crate::cache_dirs::{self, CachePlace, CacheUse};
 use crate::config::Executor;
+use crate::far::Asked;
 use crate::fragment::read_file;
 use crate::ground::Ground;
 use crate::halt::{Halt, trouble};
@@ -187,11 +188,12 @@ impl Attempt<'_> {
         let mut expected = None;
         if self.command.cache == CacheMode::Auto && !self.command.fresh {
             match hit::find(self.agent, self.command, &action) {
-                Some(record) if self.command.verify => expected = Some(record),
-                Some(record) => {
-                    if let Some(mut result) = hit::replay(self, &inputs, &action, record) {
+                Some(known) if self.command.verify => expected = Some(known.record),
+                Some(known) => {
+                    let far = known.far;
+                    if let Some(mut result) = hit::replay(self, &inputs, &action, known) {
                         result.prepare = self.since.elapsed();
-                        self.record(&action, None);
+                        self.record(&action, None, far);
                         return Ok(result);
                     }
                     self.agent.actions.remove(&action.digest);
@@ -206,8 +208,9 @@ impl Attempt<'_> {
         compose(self.agent, self.command, self.given, &inputs.shown)
     }
 
-    pub(crate) fn record(&self, action: &Action, fresh: Option<Fresh>) {
-        let entry = Entry { run: self.run.clone(), step: self.spec.name.clone(), action: action.clone(), fresh };
+    pub(crate) fn record(&self, action: &Action, fresh: Option<Fresh>, far: bool) {
+        let (run, step) = (self.run.clone(), self.spec.name.clone());
+        let entry = Entry { run, step, action: action.clone(), fresh, far };
         self.agent.recorder.record(entry);
     }
 
@@ -267,6 +270,7 @@ impl Attempt<'_> {
     fn furnish(&self, inputs: &Inputs) -> Result<Bench, Halt> {
         let room = Room::take(self.run, self.agent.made.fetch_add(1, Ordering::Relaxed))?;
         room.lay_desk(&self.command.script)?;
+        hit::bring_all(self.agent, &inputs.stack);
         let lowers = match self.agent.config.executor {
             Executor::Sandbox => {
                 let layers = workspace::layer_dirs(inputs, |done| hit::directory(self.agent, self.run, done))?;
@@ -275,6 +279,7 @@ impl Attempt<'_> {
                 lowers
             }
             Executor::Process => {
+                inputs.stack.iter().try_for_each(|done| hit::bring(self.agent, done))?;
                 plain::lay_out(self.run, &self.agent.store, inputs, &room.upper)?;
                 Vec::new()
             }
@@ -320,10 +325,17 @@ impl Attempt<'_> {
             // A cache is its project's: what one project leaves in it, another may execute.
             let scoped = |key: &String| format!("{}\n{key}", self.run.project.cache_scope);
             let fallback: Vec<String> = cache.fallback.iter().map(scoped).collect();
-            let lease = self.agent.named.open(&scoped(&cache.key), &fallback)?;
+            let mut lease = self.agent.named.open(&scoped(&cache.key), &fallback)?;
+            let project = &self.run.project;
+            let share = project.shared_scope.as_ref().map(|scope| Asked::new(cache, scope, &project.cache_scope));
+            if let (Some(far), Some(asked), false) = (&self.agent.far, &share, lease.exact)
+                && far.bring_cache(&self.agent.named, asked, lease.from.is_some(), &self.run.scratch)
+            {
+                lease = self.agent.named.open(&scoped(&cache.key), &fallback)?;
+            }
             let upper = room.path.join(format!("cache-{number}"));
             workspace::make_dirs(&upper)?;
-            caches.push((place, CacheUse { lease, upper, key: cache.key.clone() }));
+            caches.push((place, CacheUse { lease, upper, key: cache.key.clone(), share }));
         }
         Ok(caches)
     }

@@ -17,6 +17,8 @@ pub(crate) struct CacheUse {
     pub(crate) lease: Lease,
     pub(crate) upper: PathBuf,
     pub(crate) key: String,
+    /// What to upload when the step has succeeded.
+    pub(crate) share: Option<crate::far::Asked>,
 }
 
 /// Where a cache is to be seen.

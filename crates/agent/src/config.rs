@@ -28,8 +28,23 @@ pub struct Config {
     pub images: image::Options,
     /// The soft limit of open files that steps get: what the caller had before it raised its own. `None` is its present one.
     pub open_files_soft: Option<u64>,
+    /// A cache that is shared with other machines.
+    pub shared: Option<SharedCache>,
     /// Keep the sandboxes of failed attempts for `pace shell`: those of the last [`crate::KEPT_RUNS_MAX`] runs.
     pub keep_failed: bool,
+}
+
+/// A cache that is shared with other machines.
+#[derive(Clone, Debug)]
+pub struct SharedCache {
+    /// The way to it.
+    pub remote: remote::Remote,
+    /// Results and caches may come from it.
+    pub reads: bool,
+    /// What is executed here may go to it.
+    pub writes: bool,
+    /// A named cache with more bytes stays here.
+    pub snapshot_bytes_max: u64,
 }
 
 /// What `network: full` is.
@@ -108,6 +123,8 @@ pub struct Project {
     pub tenant: String,
     /// Named caches are shared with runs of the same scope only.
     pub cache_scope: String,
+    /// And with other machines under this scope; `None`: not with other machines.
+    pub shared_scope: Option<String>,
     /// Artifacts go to `<artifact_dir>/<name>[-<version>]/…`. Made when the first one is kept.
     pub artifact_dir: PathBuf,
 }

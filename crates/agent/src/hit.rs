@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use cas::{ActionRecord, Layer, LayerError, StoreError};
 use model::{ArtifactRef, AttemptEnd, AttemptResult, AttemptSpec, CachedFrom, CommandSpec};
 
-use crate::Shared;
 use crate::action::Action;
 use crate::attempt::Attempt;
 use crate::halt::Halt;
@@ -15,17 +14,31 @@ use crate::keep;
 use crate::log::{self, Logged};
 use crate::report::Feed;
 use crate::run::{Done, Inputs, Place, Run, lock};
+use crate::{Shared, far};
 
-/// The record of an action, if all it names is there and it has what this step must leave.
-pub(crate) fn find(agent: &Shared, spec: &CommandSpec, action: &Action) -> Option<ActionRecord> {
-    let record = agent.actions.lookup(&action.digest)?;
-    if !agent.actions.complete(&record, &agent.store) {
-        agent.actions.remove(&action.digest);
-        return None;
-    }
+/// A result that is known.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) record: ActionRecord,
+    /// It is the shared cache's: manifest and log are here, the rest is fetched when somebody needs it.
+    pub(crate) far: bool,
+}
+
+/// The result of an action, if all it names is to be had and it has what this step must leave: from here, else from the
+/// shared cache.
+pub(crate) fn find(agent: &Shared, spec: &CommandSpec, action: &Action) -> Option<Known> {
     // Recorded when nothing depended on the step, so nothing of what it wrote was kept.
-    let has_layer = record.layer.is_some() || !(spec.has_dependants || spec.outputs.is_some());
-    has_layer.then_some(record)
+    let has_layer = |record: &ActionRecord| record.layer.is_some() || !(spec.has_dependants || spec.outputs.is_some());
+    let here = agent.actions.lookup(&action.digest);
+    let is_complete = here.as_ref().is_some_and(|record| agent.actions.complete(record, &agent.store));
+    if here.is_some() && !is_complete {
+        agent.actions.remove(&action.digest);
+    }
+    if let Some(record) = here.filter(|record| is_complete && has_layer(record)) {
+        return Some(Known { record, far: false });
+    }
+    let record = agent.far.as_ref()?.look_up(&action.digest)?;
+    has_layer(&record).then_some(Known { record, far: true })
 }
 
 /// Makes the instance's end known to the run: its layer stays in the store until somebody needs it as a directory.
@@ -35,8 +48,9 @@ pub(crate) fn adopt(
     spec: &Arc<AttemptSpec>,
     inputs: &Inputs,
     action: &Action,
-    record: &ActionRecord,
+    known: &Known,
 ) -> Option<()> {
+    let record = &known.record;
     let layer = match &record.layer {
         Some(manifest) => Some(Arc::new(Layer::load(&manifest.digest, &agent.store).ok()?)),
         None => None,
@@ -48,7 +62,7 @@ pub(crate) fn adopt(
         tree,
         layer,
         manifest: record.layer,
-        place: Mutex::new(Place::Stored),
+        place: Mutex::new(if known.far { Place::Far(Box::new(record.clone())) } else { Place::Stored }),
         action: Some(action.digest),
         healing: Mutex::default(),
     });
@@ -56,16 +70,20 @@ pub(crate) fn adopt(
 }
 
 /// The result of a record; `None` when a part of it turns out to be damaged: then it is not known after all.
-pub(crate) fn replay(
-    at: &Attempt<'_>,
-    inputs: &Inputs,
-    action: &Action,
-    record: ActionRecord,
-) -> Option<AttemptResult> {
+pub(crate) fn replay(at: &Attempt<'_>, inputs: &Inputs, action: &Action, known: Known) -> Option<AttemptResult> {
     let Attempt { agent, run, spec, command, feed, .. } = at;
-    let artifacts = artifacts(agent, run, command, &record)?;
-    adopt(agent, run, spec, inputs, action, &record)?;
-    let logged = replay_log(agent, run, spec, &record, feed)?;
+    if known.far {
+        agent.far.as_ref()?.fetch(far::extras(&known.record)).ok()?;
+    }
+    let record = &known.record;
+    let artifacts = artifacts(agent, run, command, record)?;
+    adopt(agent, run, spec, inputs, action, &known)?;
+    let logged = replay_log(agent, run, spec, record, feed)?;
+    if known.far {
+        keep_if_whole(agent, &action.digest, record);
+        agent.far.as_ref()?.used();
+    }
+    let record = known.record;
     Some(AttemptResult {
         cached: Some(CachedFrom { run: record.run, number: record.number, took: record.took }),
         values: record.values,
@@ -99,6 +117,44 @@ fn replay_log(agent: &Shared, run: &Run, spec: &AttemptSpec, record: &ActionReco
     log::replay(&path, spec, feed).ok()
 }
 
+/// A result of the shared cache becomes one of ours when everything that it names is here.
+fn keep_if_whole(agent: &Shared, action: &model::Digest, record: &ActionRecord) {
+    if agent.actions.complete(record, &agent.store) {
+        // Not recorded is only asked for again.
+        let _ = agent.actions.record(action, record);
+    }
+}
+
+/// Fetches all layers of a stack that are still far, in one go. What does not come is noticed layer by layer.
+pub(crate) fn bring_all(agent: &Shared, stack: &[Arc<Done>]) {
+    let Some(far) = &agent.far else { return };
+    let is_far = |done: &&Arc<Done>| matches!(&*lock(&done.place), Place::Far(_));
+    let layers: Vec<Arc<Layer>> = stack.iter().filter(is_far).filter_map(|done| done.layer.clone()).collect();
+    if layers.len() > 1 {
+        // Each of them asks again, and says what is to be done about it.
+        let _ = far.fetch(layers.iter().flat_map(|layer| far::files(layer)));
+    }
+}
+
+/// Fetches an instance's layer when it is still far.
+///
+/// # Errors
+/// [`Halt::Remake`] when it is not to be had any more.
+pub(crate) fn bring(agent: &Shared, done: &Done) -> Result<(), Halt> {
+    bring_to(agent, done, &mut lock(&done.place))
+}
+
+fn bring_to(agent: &Shared, done: &Done, place: &mut Place) -> Result<(), Halt> {
+    let Place::Far(record) = &*place else { return Ok(()) };
+    let (Some(far), Some(layer)) = (&agent.far, &done.layer) else { return Ok(()) };
+    far.fetch_layer(layer).map_err(|_| Halt::Remake(done.spec.node))?;
+    if let Some(action) = &done.action {
+        keep_if_whole(agent, action, record);
+    }
+    *place = Place::Stored;
+    Ok(())
+}
+
 /// An instance's layer as a directory, restored when somebody needs it for the first time.
 ///
 /// # Errors
@@ -109,9 +165,13 @@ pub(crate) fn directory(agent: &Shared, run: &Run, done: &Done) -> Result<Option
     if let Place::Here(path) = &*place {
         return Ok(Some(path.clone()));
     }
+    // Names and sizes of somebody else's may be more than this file system takes.
+    let is_foreign = matches!(&*place, Place::Far(_));
+    bring_to(agent, done, &mut place)?;
     let number = agent.made.fetch_add(1, Ordering::Relaxed);
     let path = run.scratch.join(format!("layer-{}-{number}", done.spec.node.0));
     layer.restore(&agent.store, &path).map_err(|error| match error {
+        _ if is_foreign => Halt::Remake(done.spec.node),
         LayerError::Store(StoreError::Missing(_) | StoreError::Damaged(_)) | LayerError::Malformed(_) => {
             Halt::Remake(done.spec.node)
         }

@@ -8,6 +8,7 @@ mod action;
 mod attempt;
 mod cache_dirs;
 mod config;
+mod far;
 mod fragment;
 mod ground;
 mod groups;
@@ -66,7 +67,8 @@ use secret::VersionKey;
 use supervise::Stopper;
 
 pub use action::{ActionParts, Difference, differences};
-pub use config::{AgentError, Config, Executor, FullNetwork, Project, Secret};
+pub use config::{AgentError, Config, Executor, FullNetwork, Project, Secret, SharedCache};
+pub use far::{SharedCounts, Uploading};
 pub use groups::machine_quota;
 pub use report::{LogLine, Report};
 pub use shell::Shell;
@@ -110,6 +112,7 @@ struct Shared {
     version_key: VersionKey,
     feed: Feed,
     recorder: Recorder,
+    far: Option<Arc<far::Far>>,
     host: OnceLock<Host>,
     groups: OwnGroups,
     images: OnceLock<Result<Images, ImageError>>,
@@ -142,12 +145,15 @@ impl Agent {
         let store = Store::open(&config.cache_dir)?;
         let actions = ActionStore::open(&config.cache_dir)?;
         let thread = |source| AgentError::Folder { act: "start a thread for", path: config.cache_dir.clone(), source };
+        let named = NamedCaches::open_all(&config.cache_dir)?;
+        let far = config.shared.as_ref().map(|cache| Arc::new(far::Far::new(cache, &store, &named)));
         let shared = Arc::new(Shared {
-            named: NamedCaches::open_all(&config.cache_dir)?,
+            named,
             scratch: Scratch::open(&config.cache_dir)?,
             version_key: VersionKey::open(&config.state_dir)?,
             feed: Feed::new(reports),
-            recorder: Recorder::start(store.clone(), actions.clone()).map_err(thread)?,
+            recorder: Recorder::start(store.clone(), actions.clone(), far.clone()).map_err(thread)?,
+            far,
             store,
             actions,
             host: OnceLock::new(),
@@ -185,6 +191,9 @@ impl Agent {
         let unusable = made.err().or_else(|| pin.as_ref().err().cloned());
         let known = Run::new(run.clone(), project, scratch, unusable, pin.ok());
         lock(&agent.runs).insert(run.clone(), Arc::new(known));
+        if let Some(far) = &agent.far {
+            far.begin(run);
+        }
     }
 
     /// Executes an attempt when a slot is free; [`Report::Finished`] tells its end.
@@ -229,6 +238,21 @@ impl Agent {
     /// As [`Agent::set_limits`].
     pub fn set_quota(&self, tenant: &str, quota: Limits) -> Result<(), AgentError> {
         self.shared.groups.set_quota(tenant, quota).map_err(|error| AgentError::Attempt(error.to_string()))
+    }
+
+    /// Waits until everything that this run leaves for the shared cache is there. `go_on` is asked all the while, and ends it
+    /// by `false`. Returns sentences about what went wrong; nothing of that is a failure of the run.
+    pub fn share(&self, run: &RunId, go_on: &mut dyn FnMut(Uploading) -> bool) -> Vec<String> {
+        let Some(far) = &self.shared.far else { return Vec::new() };
+        if let Some(run) = self.shared.run(run) {
+            record::wait(&run);
+        }
+        far.finish(go_on)
+    }
+
+    /// What the shared cache was good for so far; `None` without one.
+    pub fn shared_counts(&self) -> Option<SharedCounts> {
+        self.shared.far.as_ref().map(|far| far.counts())
     }
 
     /// Ends a run: waits until its records are written, removes its scratch, keeps the sandboxes of failed attempts
@@ -405,8 +429,8 @@ impl Shared {
             CacheMode::Auto if command.fresh => "the cache is not to be used",
             CacheMode::Auto => {
                 let known = hit::find(self, command, &action)
-                    .filter(|record| hit::adopt(self, &run, spec, &inputs, &action, record).is_some());
-                if let Some(record) = known {
+                    .filter(|known| hit::adopt(self, &run, spec, &inputs, &action, known).is_some());
+                if let Some(hit::Known { record, .. }) = known {
                     let from = CachedFrom { run: record.run, number: record.number, took: record.took };
                     return Ok(Foresight::Cached { from, values: record.values });
                 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use cas::{ActionRecord, ActionStore, Store, Tree};
 
 use crate::action::Action;
+use crate::far::{Far, Job, SharedResult};
 use crate::run::{Run, lock};
 
 /// Names in a note; the rest is counted.
@@ -21,6 +22,8 @@ pub(crate) struct Entry {
     pub(crate) action: Action,
     /// `None`: the action was a hit, and only has to be remembered as the step's last one.
     pub(crate) fresh: Option<Fresh>,
+    /// The hit was one of the shared cache, so what the action is made of is not here yet.
+    pub(crate) far: bool,
 }
 
 /// What an execution left behind.
@@ -40,10 +43,10 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn start(store: Store, actions: ActionStore) -> std::io::Result<Recorder> {
+    pub(crate) fn start(store: Store, actions: ActionStore, far: Option<Arc<Far>>) -> std::io::Result<Recorder> {
         let (to, from) = channel();
-        let thread =
-            std::thread::Builder::new().name("record".into()).spawn(move || write_all(&from, &store, &actions))?;
+        let desk = Desk { store, actions, far };
+        let thread = std::thread::Builder::new().name("record".into()).spawn(move || write_all(&from, &desk))?;
         Ok(Recorder { to: Some(to), thread: Some(thread) })
     }
 
@@ -79,7 +82,14 @@ fn settle(run: &Run) {
     run.written.notify_all();
 }
 
-fn write_all(from: &Receiver<Entry>, store: &Store, actions: &ActionStore) {
+/// Where records are written.
+struct Desk {
+    store: Store,
+    actions: ActionStore,
+    far: Option<Arc<Far>>,
+}
+
+fn write_all(from: &Receiver<Entry>, desk: &Desk) {
     while let Ok(first) = from.recv() {
         let mut batch = vec![first];
         batch.extend(from.try_iter());
@@ -94,7 +104,7 @@ fn write_all(from: &Receiver<Entry>, store: &Store, actions: &ActionStore) {
             }
             let nothing = Moved::default();
             let moved = looked.as_ref().map_or(&nothing, |(_, moved)| moved);
-            if let Err(why) = write(entry, moved, store, actions) {
+            if let Err(why) = write(entry, moved, desk) {
                 lock(&run.notes).push(why);
             }
             settle(&run);
@@ -109,8 +119,9 @@ struct Moved {
     new: Vec<PathBuf>,
 }
 
-fn write(entry: Entry, moved: &Moved, store: &Store, actions: &ActionStore) -> Result<(), String> {
-    let Entry { run, step, action, fresh } = entry;
+fn write(entry: Entry, moved: &Moved, desk: &Desk) -> Result<(), String> {
+    let Desk { store, actions, far: shared } = desk;
+    let Entry { run, step, action, fresh, far } = entry;
     let refused = |error: cas::StoreError| format!("the result of step `{step}` was not recorded: {error}");
     if let Some(Fresh { mut record, log, base }) = fresh {
         unchanged(&step, &base, moved)?;
@@ -118,6 +129,13 @@ fn write(entry: Entry, moved: &Moved, store: &Store, actions: &ActionStore) -> R
         record.log = Some(store.put_file(&log, true).map_err(refused)?);
         actions.record(&action.digest, &record).map_err(refused)?;
         actions.note_outcome(&action.digest, true).map_err(refused)?;
+        if let Some(shared) = shared {
+            let (step, action) = (step.clone(), action.clone());
+            shared.share(Job::Result(Box::new(SharedResult { step, action, record })));
+        }
+    }
+    if far {
+        action.put(store).map_err(refused)?;
     }
     let pipeline = &run.project.key;
     if actions.last(pipeline, &step) != Some(action.digest) {

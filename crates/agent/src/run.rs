@@ -68,12 +68,14 @@ pub(crate) struct Done {
 }
 
 /// Where a layer lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Place {
     /// In this directory, ready to be a lower one.
     Here(PathBuf),
     /// In the store.
     Stored,
+    /// In the shared cache, with the record to keep when all of it is here.
+    Far(Box<cas::ActionRecord>),
 }
 
 /// What an instance sees.

@@ -12,6 +12,7 @@ use crate::action::Action;
 use crate::attempt::{Attempt, Bench};
 use crate::cache_dirs::CacheUse;
 use crate::config::Executor;
+use crate::far::Job;
 use crate::halt::Halt;
 use crate::keep::{self, Kept, Workspace};
 use crate::log::{self, Logged};
@@ -78,7 +79,7 @@ impl Attempt<'_> {
         self.remember(inputs, action, kept, ran.bench.room.upper.clone());
         if self.command.cache == CacheMode::Auto && ran.logged.trouble.is_none() {
             result.notes.extend(self.flaky(self.agent.actions.outcomes(&action.digest), true));
-            self.record(action, Some(self.fresh(&result, inputs.base.clone())));
+            self.record(action, Some(self.fresh(&result, inputs.base.clone())), false);
         }
         result.notes.extend(ran.logged.trouble);
         ran.bench.room.give_back(self.run, &self.agent.host().home_points);
@@ -171,8 +172,12 @@ impl Attempt<'_> {
     /// A cache that cannot be kept costs time, not the step.
     fn commit_caches(&self, caches: Vec<CacheUse>) -> Vec<String> {
         let mut notes = Vec::new();
-        for CacheUse { lease, upper, key } in caches {
-            match self.agent.named.commit(lease, upper) {
+        for CacheUse { lease, upper, key, share } in caches {
+            let committed = self.agent.named.commit(lease, upper);
+            if let (Some(far), Some(asked), Ok(_)) = (&self.agent.far, share, &committed) {
+                far.share(Job::Cache(asked));
+            }
+            match committed {
                 Ok(CommitEnd::Committed) => {}
                 Ok(CommitEnd::Stale) => {
                     notes.push(format!("what was added to cache `{key}` was dropped: another step was faster"))

@@ -251,7 +251,7 @@ struct ReportMessage {
     digest: Option<reapi::Digest>,
 }
 
-fn to_message(record: &ActionRecord) -> reapi::ActionResult {
+pub(crate) fn to_message(record: &ActionRecord) -> reapi::ActionResult {
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let ours = RecordMessage {
         run: record.run.to_string(),
@@ -293,6 +293,7 @@ fn artifact_message(artifact: &ArtifactRef) -> ArtifactMessage {
         path: path.clone(),
         digest: Some(digest.into()),
         is_executable: *executable,
+        contents: Vec::new(),
     };
     ArtifactMessage {
         name: artifact.name.clone(),
@@ -302,7 +303,7 @@ fn artifact_message(artifact: &ArtifactRef) -> ArtifactMessage {
     }
 }
 
-fn from_message(result: reapi::ActionResult) -> Option<ActionRecord> {
+pub(crate) fn from_message(result: reapi::ActionResult) -> Option<ActionRecord> {
     let auxiliary = result.execution_metadata?.auxiliary_metadata;
     let ours = auxiliary.into_iter().find(|any| any.type_url == RECORD_TYPE)?;
     let ours: RecordMessage = reapi::decode(&ours.value).ok()?;

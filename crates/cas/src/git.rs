@@ -34,6 +34,30 @@ pub fn head(root: &Path) -> Head {
     }
 }
 
+/// What is the same in every clone: where it was cloned from, without scheme, user and `.git`, and where in it `root` lies.
+/// `None` when Git names no origin.
+pub fn origin(root: &Path) -> Option<String> {
+    if !is_inside(root) {
+        return None;
+    }
+    let text = |arguments: &[&str]| {
+        let out = run(root, arguments).ok()?;
+        Some(String::from_utf8(out).ok()?.trim().to_string())
+    };
+    let url = text(&["config", "--get", "remote.origin.url"]).filter(|url| !url.is_empty())?;
+    let below = text(&["rev-parse", "--show-prefix"])?;
+    Some(format!("{} {below}", plain_origin(&url)))
+}
+
+/// `git@host:a/b.git`, `https://user:token@host/a/b` and `ssh://host/a/b/` are one place.
+fn plain_origin(url: &str) -> String {
+    let rest = url.split_once("://").map_or_else(|| url.replacen(':', "/", 1), |(_, rest)| rest.to_string());
+    let (host, path) = rest.split_once('/').unwrap_or((&rest, ""));
+    let host = host.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+    let path = path.trim_matches('/');
+    format!("{host}/{}", path.strip_suffix(".git").unwrap_or(path))
+}
+
 /// Paths below `root` that differ between the merge base of `base` and what is on the disk now. Files that Git does
 /// not know yet are not among them.
 ///
@@ -97,6 +121,15 @@ mod tests {
     use super::*;
     use crate::snapshot::tests::repository;
     use std::fs;
+
+    #[test]
+    fn one_place_has_one_name_however_it_was_cloned() {
+        for url in ["git@Host.example:a/b.git", "https://me:token@host.example/a/b", "ssh://git@host.example/a/b.git/"]
+        {
+            assert_eq!(plain_origin(url), "host.example/a/b", "{url}");
+        }
+        assert_ne!(plain_origin("https://host.example/a/c"), "host.example/a/b");
+    }
 
     #[test]
     fn the_head_has_commit_branch_tag_message_and_author() {

@@ -10,13 +10,14 @@ pub mod layer;
 pub mod named;
 pub mod reapi;
 pub mod scratch;
+pub mod shared;
 pub mod snapshot;
 pub mod store;
 pub mod tree;
 
 pub use action::{ActionRecord, ActionStore, Outcomes};
 pub use layer::{Captured, Layer, LayerEntry, LayerError, LayerKind, capture, capture_diff, conflicts, stack_tree};
-pub use named::{CommitEnd, Lease, NamedCaches};
+pub use named::{CommitEnd, Lease, NamedCaches, Survey};
 pub use scratch::{Pin, Scratch};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use store::{Store, StoreError};

@@ -5,15 +5,20 @@
 //! `<id>.lock` that leases hold shared. A head is replaced by rename, so a cache is always some whole generation; a layer
 //! goes when no head names it and nobody holds it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use model::Digest;
+
 use crate::disk::{fresh_name, io_error, read_bounded, remove_tree, renew_modified, seal, unseal, write_atomically};
-use crate::{Store, StoreError};
+use crate::layer::LAYER_ENTRIES_MAX;
+use crate::store::mtime_of;
+use crate::tree::{TREE_DEPTH_MAX, path_order};
+use crate::{Layer, LayerEntry, LayerKind, Store, StoreError};
 
 /// All named caches of one cache folder.
 #[derive(Clone, Debug)]
@@ -127,6 +132,23 @@ impl NamedCaches {
         drop((lease, held));
         self.drop_unnamed_layers();
         Ok(CommitEnd::Committed)
+    }
+
+    /// Makes `dir` (in the same file system, nobody's any more) the first generation of `key`, unless it has one already.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn adopt(&self, key: &str, dir: PathBuf) -> Result<CommitEnd, StoreError> {
+        // As if somebody had opened an empty cache and written all that.
+        let empty = Lease {
+            lowers: Vec::new(),
+            exact: false,
+            from: None,
+            key: key.to_string(),
+            layers: Vec::new(),
+            _held: Vec::new(),
+        };
+        self.commit(empty, dir)
     }
 
     /// Every key with the time it was last used.
@@ -264,6 +286,85 @@ impl NamedCaches {
     fn lock_path(&self, id: &str) -> PathBuf {
         self.root.join("named/layers").join(format!("{id}.lock"))
     }
+}
+
+/// What a cache consists of, for somebody far away.
+#[derive(Debug)]
+pub struct Survey {
+    /// All that it shows, as one layer over nothing.
+    pub layer: Layer,
+    /// Where the bytes of each file are, as long as the lease lives.
+    pub files: HashMap<Digest, PathBuf>,
+}
+
+impl Lease {
+    /// Reads and hashes all that the cache shows; `beat` is called for each file. `None` when its files have more than
+    /// `bytes_max` together. What is neither file, folder nor link is left out, and so are names that are not UTF-8.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn survey(&self, bytes_max: u64, beat: &mut dyn FnMut()) -> Result<Option<Survey>, StoreError> {
+        let mut found = Vec::new();
+        if !self.lowers.is_empty() {
+            list(&self.lowers, "", 0, &mut found)?;
+        }
+        let total =
+            found.iter().map(|(_, _, meta)| if meta.is_file() { meta.len() } else { 0 }).fold(0, u64::saturating_add);
+        if total > bytes_max || found.len() > LAYER_ENTRIES_MAX {
+            return Ok(None);
+        }
+        found.sort_by(|(a, ..), (b, ..)| path_order(a, b));
+        let (mut entries, mut files) = (Vec::with_capacity(found.len()), HashMap::new());
+        for (path, from, meta) in found {
+            beat();
+            let kind = if meta.is_dir() {
+                LayerKind::Dir
+            } else if meta.is_symlink() {
+                let target = fs::read_link(&from).map_err(io_error("read the link", &from))?;
+                match target.into_os_string().into_string() {
+                    Ok(target) => LayerKind::Symlink { target },
+                    Err(_) => continue,
+                }
+            } else {
+                let digest = Store::digest_of_file(&from)?;
+                files.insert(digest, from);
+                LayerKind::File { digest, executable: meta.mode() & 0o100 != 0, mtime_ns: mtime_of(&meta) }
+            };
+            entries.push(LayerEntry { path, kind });
+        }
+        Ok(Some(Survey { layer: Layer { entries }, files }))
+    }
+}
+
+/// What an overlay of `dirs` would show, as paths below `path`.
+fn list(
+    dirs: &[PathBuf],
+    path: &str,
+    depth: usize,
+    found: &mut Vec<(String, PathBuf, fs::Metadata)>,
+) -> Result<(), StoreError> {
+    let mut done = HashSet::new();
+    for (level, dir) in dirs.iter().enumerate() {
+        for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
+            let entry = entry.map_err(io_error("list", dir))?;
+            if !done.insert(entry.file_name()) {
+                continue;
+            }
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let from = entry.path();
+            let meta = fs::symlink_metadata(&from).map_err(io_error("look at", &from))?;
+            let below = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+            if meta.is_dir() {
+                found.push((below.clone(), from, meta));
+                if depth < TREE_DEPTH_MAX - 1 {
+                    list(&shown_together(&dirs[level..], &entry.file_name()), &below, depth + 1, found)?;
+                }
+            } else if meta.is_file() || meta.is_symlink() {
+                found.push((below, from, meta));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
@@ -446,6 +547,32 @@ mod tests {
         drop(held);
         w.caches.drop_unnamed_layers();
         assert!(lowers.iter().all(|lower| !lower.exists()));
+    }
+
+    #[test]
+    fn a_survey_shows_what_the_overlay_shows_and_restores_to_the_same() {
+        let w = world();
+        w.add("k", &[("a/one", "1"), ("a/two", "2"), ("gone", "x")]);
+        let lease = w.caches.open("k", &[]).expect("open");
+        let upper = w.upper(&[("a/two", "two"), ("b/three", "3")]);
+        make_whiteout(&upper.join("gone")).expect("whiteout");
+        w.caches.commit(lease, upper).expect("commit");
+        let lease = w.caches.open("k", &[]).expect("open");
+        let survey = lease.survey(1 << 20, &mut || {}).expect("survey").expect("small enough");
+        let paths: Vec<&str> = survey.layer.entries.iter().map(|entry| entry.path.as_str()).collect();
+        assert_eq!(paths, ["a", "a/one", "a/two", "b", "b/three"]);
+        assert!(Layer::decode(&survey.layer.encode()).is_ok());
+        assert!(lease.survey(3, &mut || {}).expect("survey").is_none());
+        let store = Store::open(w.root.path()).expect("store");
+        survey.files.values().for_each(|path| drop(store.put_file(path, false).expect("put")));
+        let dir = w.root.path().join("tmp").join(fresh_name());
+        survey.layer.restore(&store, &dir).expect("restore");
+        assert_eq!(w.caches.adopt("other", dir).expect("adopt"), CommitEnd::Committed);
+        let other = w.caches.open("other", &[]).expect("open");
+        assert!(other.exact);
+        assert_eq!(w.shows(&other), w.shows(&lease));
+        let late = w.upper(&[("late", "")]);
+        assert_eq!(w.caches.adopt("other", late).expect("adopt"), CommitEnd::Stale);
     }
 
     #[test]

@@ -174,9 +174,15 @@ pub struct ActionResult {
     /// Files written.
     #[prost(message, repeated, tag = "2")]
     pub output_files: Vec<OutputFile>,
+    /// Directories written, each as a `Tree`.
+    #[prost(message, repeated, tag = "3")]
+    pub output_directories: Vec<OutputDirectory>,
     /// Exit code.
     #[prost(int32, tag = "4")]
     pub exit_code: i32,
+    /// The log itself, when a server puts it in; never in what we write.
+    #[prost(bytes = "vec", tag = "5")]
+    pub stdout_raw: Vec<u8>,
     /// The log.
     #[prost(message, optional, tag = "6")]
     pub stdout_digest: Option<Digest>,
@@ -200,6 +206,20 @@ pub struct OutputFile {
     /// May be executed.
     #[prost(bool, tag = "4")]
     pub is_executable: bool,
+    /// The content itself, when a server puts it in; never in what we write.
+    #[prost(bytes = "vec", tag = "5")]
+    pub contents: Vec<u8>,
+}
+
+/// `OutputDirectory`.
+#[derive(Clone, PartialEq, Message)]
+pub struct OutputDirectory {
+    /// Below the working directory.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// The encoded `Tree`.
+    #[prost(message, optional, tag = "3")]
+    pub tree_digest: Option<Digest>,
 }
 
 /// `OutputSymlink`.

@@ -195,6 +195,36 @@ impl Store {
         fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(io_error("change the mode of", path))?;
         rename_into(path, &self.path(digest, false))
     }
+    /// As [`Store::put`], in the form that a layer's file has: its mode, and its time of last change in nanoseconds since
+    /// 1970-01-01 UTC. [`Store::place_at`] can then link it instead of copying it.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn put_as(&self, bytes: &[u8], executable: bool, mtime_ns: i64) -> Result<Digest, StoreError> {
+        let digest = Store::digest_of(bytes);
+        if digest.size > 0 && !self.renew(&digest) {
+            self.publish(&digest, executable, |tmp| {
+                tmp.write_all(bytes)?;
+                // Failing costs a copy later.
+                let _ = time_of(mtime_ns).map(|time| tmp.set_modified(time));
+                Ok(())
+            })?;
+        }
+        Ok(digest)
+    }
+    /// As [`Store::adopt`], in the form that a layer's file has: see [`Store::put_as`].
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn adopt_as(&self, path: &Path, digest: &Digest, executable: bool, mtime_ns: i64) -> Result<(), StoreError> {
+        if digest.size == 0 || self.renew(digest) {
+            return fs::remove_file(path).map_err(io_error("remove", path));
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(mode(executable)))
+            .and_then(|()| set_mtime(path, mtime_ns))
+            .map_err(io_error("change the mode and time of", path))?;
+        rename_into(path, &self.path(digest, executable))
+    }
     /// A blob as a stream. Whoever reads it hashes it, and calls [`Store::reject`] when its bytes are not the right ones.
     ///
     /// # Errors
@@ -202,6 +232,10 @@ impl Store {
     pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
         let (path, _) = self.find(digest, false).ok_or(StoreError::Missing(*digest))?;
         open_regular(&path).map(|(file, _)| file).map_err(io_error("open", &path))
+    }
+    /// Where a blob lies, for readers only; `None` if it is not there.
+    pub fn path_of(&self, digest: &Digest) -> Option<PathBuf> {
+        self.find(digest, false).map(|(path, _)| path)
     }
     /// Takes a blob out of the store whose bytes turned out to be wrong.
     pub fn reject(&self, digest: &Digest) {
@@ -334,6 +368,14 @@ impl Store {
         if fs::rename(path, aside).is_err() {
             let _ = fs::remove_file(path);
         }
+    }
+}
+
+fn time_of(mtime_ns: i64) -> Option<SystemTime> {
+    let since = Duration::from_nanos(mtime_ns.unsigned_abs());
+    match mtime_ns >= 0 {
+        true => SystemTime::UNIX_EPOCH.checked_add(since),
+        false => SystemTime::UNIX_EPOCH.checked_sub(since),
     }
 }
 

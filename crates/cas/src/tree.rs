@@ -342,7 +342,7 @@ fn text_length(text: &str) -> u64 {
     if length == 0 { 0 } else { 1 + varint_length(length) + length }
 }
 
-fn put_varint(message: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(message: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         message.push(value as u8 | 0x80);
         value >>= 7;

@@ -12,6 +12,7 @@ mod prepare;
 mod project;
 mod rehearsal;
 mod relay;
+mod remote_cache;
 mod runner;
 mod screen;
 mod signals;

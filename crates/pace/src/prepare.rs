@@ -41,6 +41,8 @@ pub struct Prepared {
     pub folders: Folders,
     /// Its past.
     pub history: History,
+    /// The variable that no step gets to see: the token of the shared cache.
+    pub cache_token: String,
 }
 
 impl Prepared {
@@ -73,6 +75,7 @@ impl Prepared {
             trigger: Trigger { event, git },
             folders,
             history,
+            cache_token: crate::remote_cache::TOKEN_ENV.into(),
         })
     }
 
@@ -93,6 +96,7 @@ impl Prepared {
             .pipeline
             .env_calls
             .iter()
+            .filter(|name| **name != self.cache_token)
             .map(|name| (name.clone(), std::env::var(name).unwrap_or_default()))
             .collect();
         Ok(RunContext {
@@ -119,6 +123,7 @@ impl Prepared {
         &self,
         plan: &Plan,
         args: &ExecuteArgs,
+        shared: Option<agent::SharedCache>,
     ) -> Result<(Agent, std::sync::mpsc::Receiver<agent::Report>), Failure> {
         let (reports, inbox) = std::sync::mpsc::channel();
         let config = agent::Config {
@@ -131,12 +136,15 @@ impl Prepared {
             },
             caller_env: std::env::vars_os()
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                // Whoever could write a pipeline could else write into the cache.
+                .filter(|(name, _)| *name != self.cache_token)
                 .collect(),
             secrets: secrets(plan, args)?,
             quota: agent::machine_quota(),
             full_network: full_network()?,
             images: image_options(&self.project.root),
             open_files_soft: raise_open_files(),
+            shared,
             keep_failed: true,
         };
         let agent = Agent::start(config, reports).map_err(Failure::infrastructure)?;

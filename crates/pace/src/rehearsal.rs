@@ -37,6 +37,7 @@ pub fn rehearse(plan: Arc<Plan>, prepared: &Prepared, agent: &Agent) -> Result<R
             lock: prepared.lock.clone(),
             tenant: "local".into(),
             cache_scope: prepared.cache_scope(),
+            shared_scope: None,
             artifact_dir: scratch.join("artifacts"),
         },
     );

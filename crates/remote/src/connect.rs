@@ -62,6 +62,7 @@ pub(crate) struct Inner {
     pub(crate) breaker: Breaker,
     pub(crate) counters: Arc<Counters>,
     closed: watch::Sender<bool>,
+    invocation: Mutex<String>,
 }
 
 /// The thread that keeps the connection.
@@ -82,6 +83,7 @@ impl Drop for Line {
 impl Remote {
     /// A cache that is not asked yet: nothing is started or connected.
     pub fn new(options: Options) -> Remote {
+        let invocation = Mutex::new(options.invocation.clone());
         Remote {
             inner: Arc::new(Inner {
                 options,
@@ -90,6 +92,7 @@ impl Remote {
                 breaker: Breaker::default(),
                 counters: Arc::default(),
                 closed: watch::Sender::new(false),
+                invocation,
             }),
         }
     }
@@ -97,6 +100,11 @@ impl Remote {
     /// How it is asked.
     pub fn options(&self) -> &Options {
         &self.inner.options
+    }
+
+    /// Tells the server from now on that it is this run that asks.
+    pub fn set_invocation(&self, run: &str) {
+        *lock(&self.inner.invocation) = run.to_string();
     }
 
     /// What the server says of itself; asked once.
@@ -150,21 +158,23 @@ impl Remote {
     /// # Errors
     /// It does not answer, refuses us, or the bytes are no `ActionResult`.
     pub fn set_action(&self, digest: &Digest, result: &[u8]) -> Result<(), Error> {
-        const ACT: &str = "write a result";
-        let decoded: api::ActionResult =
-            prost_decode(result).ok_or_else(|| Error::Unusable("the bytes are no ActionResult".into()))?;
         self.block(async {
             self.limits_now().await?;
-            let message = api::UpdateActionResultRequest {
-                instance_name: self.instance(),
-                action_digest: Some(wire(digest)),
-                action_result: Some(decoded),
-                results_cache_policy: None,
-                digest_function: api::digest_function::Value::Sha256.into(),
-            };
-            let mut client = self.action_cache()?;
-            let request = self.request(message);
-            self.ask(ACT, self.inner.options.silence, client.update_action_result(request)).await.map(|_| ())
+            self.set_action_now(digest, result).await
+        })
+    }
+
+    /// As [`Remote::set_action`] for many at once.
+    ///
+    /// # Errors
+    /// As [`Remote::set_action`], of the first that failed; the others were tried, too.
+    pub fn set_actions(&self, results: &[(Digest, Vec<u8>)]) -> Result<(), Error> {
+        use futures_util::StreamExt;
+        self.block(async {
+            self.limits_now().await?;
+            let written = results.iter().map(|(digest, result)| self.set_action_now(digest, result));
+            let written: Vec<Result<(), Error>> = futures_util::stream::iter(written).buffered(16).collect().await;
+            written.into_iter().collect()
         })
     }
 
@@ -269,6 +279,21 @@ impl Remote {
         Ok(answer.map(|answer| Bytes::from(prost_encode(&answer.into_inner()))))
     }
 
+    async fn set_action_now(&self, digest: &Digest, result: &[u8]) -> Result<(), Error> {
+        let decoded: api::ActionResult =
+            prost_decode(result).ok_or_else(|| Error::Unusable("the bytes are no ActionResult".into()))?;
+        let message = api::UpdateActionResultRequest {
+            instance_name: self.instance(),
+            action_digest: Some(wire(digest)),
+            action_result: Some(decoded),
+            results_cache_policy: None,
+            digest_function: api::digest_function::Value::Sha256.into(),
+        };
+        let mut client = self.action_cache()?;
+        let asked = client.update_action_result(self.request(message));
+        self.ask("write a result", self.inner.options.silence, asked).await.map(|_| ())
+    }
+
     async fn ask_or_absent<T>(
         &self,
         act: &'static str,
@@ -365,7 +390,7 @@ impl Remote {
         if let Some(header) = options.token.as_ref().and_then(|token| MetadataValue::try_from(token.header()).ok()) {
             request.metadata_mut().insert("authorization", header);
         }
-        tell(request.metadata_mut(), &options.invocation);
+        tell(request.metadata_mut(), &lock(&self.inner.invocation));
         request
     }
 

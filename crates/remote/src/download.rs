@@ -21,6 +21,8 @@ const AT_ONCE: usize = 6;
 const BLOB_OVERHEAD: u64 = 160;
 /// Slower than this counts as too slow: bytes a second that a batch is given time for.
 const BYTES_A_SECOND_MIN: u64 = 64 << 10;
+/// Slower than this all together, making it again is the better way: bytes a second.
+const ALL_BYTES_A_SECOND_MIN: u64 = 512 << 10;
 
 /// A blob that came, verified.
 #[derive(Debug)]
@@ -77,7 +79,10 @@ impl Remote {
             Err(Lack::Missing) => Ok(fetched.missing.push(digest)),
             Err(Lack::Damaged) => Ok(fetched.damaged.push(digest)),
         };
-        self.block(async {
+        let bytes = wanted.iter().map(|digest| digest.size).fold(0, u64::saturating_add);
+        let patience = self.inner.options.silence + std::time::Duration::from_secs(bytes / ALL_BYTES_A_SECOND_MIN);
+        let late = || Error::Unavailable { act: "download blobs", why: "it is too slow".into() };
+        let all = async {
             let limits = self.limits_now().await?;
             let parts = parts(&wanted, limits.batch_bytes);
             let asked = parts.into_iter().map(|part| self.receive(part, folder, limits));
@@ -89,7 +94,8 @@ impl Remote {
                 }
             }
             Ok(())
-        })?;
+        };
+        self.block(async { tokio::time::timeout(patience, all).await.unwrap_or_else(|_| Err(late())) })?;
         Ok(fetched)
     }
 

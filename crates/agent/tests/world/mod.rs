@@ -87,6 +87,7 @@ impl World {
             full_network: Default::default(),
             images: image::Options::new(&self.path("repo")),
             open_files_soft: None,
+            shared: None,
             keep_failed: true,
         }
     }
@@ -122,6 +123,7 @@ impl World {
             lock: Arc::new(image::Lock::empty()),
             tenant: "test".into(),
             cache_scope: "test".into(),
+            shared_scope: None,
             log_dir: self.logs(),
             artifact_dir: self.artifacts(),
         };

@@ -27,7 +27,7 @@ pub fn run(cli: &Cli, args: &PlanArgs, screen: &mut Screen) -> Ended {
         let selection = Selection { only: args.steps.clone(), ..Selection::default() };
         let context = prepared.context(RunNumber(0), &args.trigger, selection, OnFailure::KeepGoing)?;
         let plan = Arc::new(prepared.plan(context)?);
-        let (agent, _reports) = prepared.agent(&plan, &args.execute)?;
+        let (agent, _reports) = prepared.agent(&plan, &args.execute, None)?;
         let rehearsal = rehearse(plan.clone(), &prepared, &agent)?;
         agent.end(&plan.context.run);
         let (plan, hits) = (&rehearsal.plan, hits(&rehearsal));

@@ -16,10 +16,14 @@ use crate::history::{History, LiveRun, cannot};
 use crate::past::Story;
 use crate::prepare::{self, Prepared};
 use crate::project::Project;
+use crate::remote_cache;
 use crate::runner::Runner;
 use crate::screen::Screen;
 use crate::signals::Stops;
 use crate::timings;
+
+/// How long uploads go on after the run before anything is said about them.
+const UPLOAD_UNTOLD: Duration = Duration::from_secs(1);
 
 /// Runs the pipeline; for an event, every pipeline here that it starts.
 pub fn run(cli: &Cli, args: &RunArgs, screen: &mut Screen) -> Ended {
@@ -39,7 +43,9 @@ pub fn run(cli: &Cli, args: &RunArgs, screen: &mut Screen) -> Ended {
 }
 
 fn run_one(project: Project, args: &RunArgs, screen: &mut Screen, stops: &Stops) -> Ended {
-    let prepared = Prepared::new(project, &args.trigger, screen)?;
+    let mut prepared = Prepared::new(project, &args.trigger, screen)?;
+    prepared.cache_token = remote_cache::token_variable(&args.shared);
+    let prepared = prepared;
     if args.trigger.event != EventName::Manual
         && let Err(why) = engine::trigger::fires(&prepared.pipeline.on, &prepared.trigger)
     {
@@ -57,7 +63,9 @@ fn run_one(project: Project, args: &RunArgs, screen: &mut Screen, stops: &Stops)
     let context = |number| prepared.context(number, &trigger, selection.clone(), on_failure);
     // Tried once before the run gets a number, so that a mistake on the command line leaves no run behind.
     let trial = prepared.plan(context(model::RunNumber(0))?)?;
-    let agent = prepared.agent(&trial, &args.execute)?;
+    let shared = remote_cache::choose(&args.shared, &prepared.project.root, screen)?;
+    let address = shared.as_ref().map(|cache| cache.remote.options().address.to_string());
+    let agent = prepared.agent(&trial, &args.execute, shared)?;
     if let Some(path) = &args.junit {
         make_room(path)?;
     }
@@ -72,7 +80,7 @@ fn run_one(project: Project, args: &RunArgs, screen: &mut Screen, stops: &Stops)
         }
         None => None,
     };
-    execute(&prepared, plan, agent, live, args, screen, stops)
+    execute(&prepared, plan, agent, live, args, screen, stops, address.as_deref())
 }
 
 fn execute(
@@ -83,6 +91,7 @@ fn execute(
     args: &RunArgs,
     screen: &mut Screen,
     stops: &Stops,
+    shared: Option<&str>,
 ) -> Ended {
     if args.execute.executor == ExecutorName::Process {
         screen.warning("no isolation: steps run as plain processes and can read and write all that you can");
@@ -98,11 +107,16 @@ fn execute(
             lock: prepared.lock.clone(),
             tenant: "local".into(),
             cache_scope: prepared.cache_scope(),
+            shared_scope: shared.and_then(|_| remote_cache::scope(&prepared.project.root)),
             artifact_dir: artifacts.clone(),
         },
     );
     let run = plan.context.run.clone();
     let (outcome, view) = Runner::new(plan.clone(), &agent, reports, live, screen, stops).run(capacity(args))?;
+    for note in share(&agent, &run, screen, stops) {
+        screen.warning(&note);
+    }
+    let counts = agent.shared_counts();
     for note in agent.end(&run) {
         screen.warning(&note);
     }
@@ -110,6 +124,9 @@ fn execute(
     if screen.output != Output::Json {
         let summary = view::summary::render(&view, screen.style(), screen.width_of_text());
         screen.text(&summary);
+        if let (Some(address), Some(counts)) = (shared, counts) {
+            screen.text(&remote_cache::summary(address, &counts));
+        }
         if artifacts.is_dir() {
             let place = args.artifacts.as_deref().unwrap_or(&artifacts);
             screen.text(&format!("artifacts are in {}", place.display()));
@@ -117,6 +134,25 @@ fn execute(
     }
     written?;
     Ok(outcome.into())
+}
+
+/// Waits for what goes to the shared cache; Ctrl-C, then or before, leaves it out.
+fn share(agent: &Agent, run: &model::RunId, screen: &mut Screen, stops: &Stops) -> Vec<String> {
+    let (began, mut told) = (std::time::Instant::now(), false);
+    agent.share(run, &mut |left| {
+        if !told && began.elapsed() > UPLOAD_UNTOLD && screen.output != Output::Json {
+            told = true;
+            screen.text(&match left.blobs {
+                0 => format!("uploading {} to the shared cache; Ctrl-C leaves it out", results(left.waiting)),
+                blobs => format!("uploading {blobs} blobs, {}; Ctrl-C leaves it out", model::Bytes(left.bytes)),
+            });
+        }
+        stops.count() == 0
+    })
+}
+
+fn results(count: u64) -> String {
+    if count == 1 { "1 result".into() } else { format!("{count} results") }
 }
 
 /// The folder of a report that is written when the run has ended: told now, a mistake costs no run.

@@ -21,7 +21,7 @@ pub fn run(cli: &Cli, args: &ShellArgs, screen: &mut Screen) -> Ended {
     let context =
         prepared.context(RunNumber(0), &TriggerArgs::default(), Selection::default(), OnFailure::KeepGoing)?;
     let plan = std::sync::Arc::new(prepared.plan(context)?);
-    let (agent, _reports) = prepared.agent(&plan, &args.execute)?;
+    let (agent, _reports) = prepared.agent(&plan, &args.execute, None)?;
     let kept = match prepared.history.find(number) {
         Ok(past) => past.events()?.iter().find_map(run_of).and_then(|run| agent.open_kept(&run, step).ok()),
         Err(failure) if number.is_some() => return Err(failure),

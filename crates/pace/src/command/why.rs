@@ -19,7 +19,7 @@ pub fn run(cli: &Cli, args: &StepArgs, screen: &mut Screen) -> Ended {
     let prepared = Prepared::new(Project::find(cli)?, &args.trigger, screen)?;
     let context = prepared.context(RunNumber(0), &args.trigger, Selection::default(), OnFailure::KeepGoing)?;
     let plan = std::sync::Arc::new(prepared.plan(context)?);
-    let (agent, _reports) = prepared.agent(&plan, &args.execute)?;
+    let (agent, _reports) = prepared.agent(&plan, &args.execute, None)?;
     let rehearsal = rehearse(plan.clone(), &prepared, &agent)?;
     let node = rehearsal.find(&args.step)?;
     let (spec, foresight) = rehearsal.spec(node)?;
