@@ -14,7 +14,7 @@ use crate::wire::{Client, connect, download, unary, upload};
 
 const UPDATE: &str = "/build.bazel.remote.execution.v2.ContentAddressableStorage/BatchUpdateBlobs";
 const READ_BATCH: &str = "/build.bazel.remote.execution.v2.ContentAddressableStorage/BatchReadBlobs";
-const FIND: &str = "/build.bazel.remote.execution.v2.ContentAddressableStorage/FindMissingBlobs";
+pub(crate) const FIND: &str = "/build.bazel.remote.execution.v2.ContentAddressableStorage/FindMissingBlobs";
 const WRITE: &str = "/google.bytestream.ByteStream/Write";
 const READ: &str = "/google.bytestream.ByteStream/Read";
 const GET_RESULT: &str = "/build.bazel.remote.execution.v2.ActionCache/GetActionResult";

@@ -5,6 +5,7 @@ mod drive;
 mod floor;
 mod grpc;
 mod process;
+mod start;
 mod web;
 mod wire;
 
@@ -26,6 +27,21 @@ enum What {
     Grpc(Load),
     /// A server of plain HTTP: PUT and GET under /cas/
     Http(Load),
+    /// The start of a server of ours that knows many blobs
+    Start {
+        /// A folder that does not exist; the store is made in it
+        #[arg(long)]
+        dir: PathBuf,
+        /// How many blobs it knows
+        #[arg(long, default_value_t = 10_000_000)]
+        blobs: u64,
+        /// Where the command listens, 127.0.0.1:PORT
+        #[arg(long)]
+        target: String,
+        /// How the server is started
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
     /// Hashing, the loopback network and the disk, without any server
     Floor {
         /// A folder on the disk to measure
@@ -78,6 +94,7 @@ fn main() -> Result<(), drive::Failed> {
     match arguments.what {
         What::Grpc(load) => runtime.block_on(grpc::measure(&load)),
         What::Http(load) => runtime.block_on(web::measure(&load)),
+        What::Start { dir, blobs, target, command } => runtime.block_on(start::measure(&dir, blobs, &target, &command)),
         What::Floor { dir, seconds } => floor::measure(&dir, Duration::from_secs_f64(seconds)),
     }
 }
