@@ -5,8 +5,8 @@ mod caches;
 mod upload;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cas::{ActionRecord, Layer, LayerKind, Store, shared};
 use model::Digest;

@@ -302,7 +302,10 @@ impl Work {
     fn lose(&self, results: usize, error: &Error) {
         let mut lost = lock(&self.lost);
         lost.results += results as u64;
-        lost.why.get_or_insert_with(|| error.to_string());
+        lost.why.get_or_insert_with(|| match error {
+            Error::Gone(why) => why.clone(),
+            other => other.to_string(),
+        });
     }
 
     fn send(&self, results: &[Box<Result>]) -> std::result::Result<(), Error> {
