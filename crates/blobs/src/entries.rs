@@ -38,10 +38,12 @@ impl Disk {
 
     /// The first key that is not there. One that the disk does not have yet is there: the entry is written after it.
     fn absent(&self, keys: &[Key]) -> Result<Option<usize>, Error> {
-        let Some(first) = self.missing(keys)?.first().copied() else { return Ok(None) };
+        if self.missing(keys)?.is_empty() {
+            return Ok(None);
+        }
         let last = self.log().next_seq - 1;
         self.wait(last)?;
-        Ok(self.missing(keys)?.first().copied().map(|at| at.max(first)))
+        Ok(self.missing(keys)?.first().copied())
     }
 
     pub(crate) fn remove_entry(&self, id: &EntryId) -> Result<(), Error> {

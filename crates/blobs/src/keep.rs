@@ -22,6 +22,10 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Starts the threads of a store. They end soon after the bells say so.
 pub(crate) fn start(disk: &Arc<Disk>) -> Vec<JoinHandle<()>> {
+    // What a start did not have to wait for: the reserve, room that a smaller bound asks for, and that the disk has what a
+    // crash left.
+    disk.keeper.ring();
+    disk.flusher.ring();
     let start = |work: fn(&Disk)| {
         let disk = disk.clone();
         thread::spawn(move || work(&disk))

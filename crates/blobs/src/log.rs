@@ -81,9 +81,29 @@ impl Draft {
 }
 
 /// Records on their way to one segment.
+#[derive(Default)]
 struct Batch {
-    bytes: Vec<u8>,
+    /// One after another. Small bodies are put together, large ones are written from where they are.
+    pieces: Vec<Bytes>,
+    last: Vec<u8>,
+    bytes: u64,
     written: Vec<Written>,
+}
+
+/// Bytes of a body from which on another write costs less than a copy.
+const PIECE_BYTES: usize = 64 << 10;
+
+impl Batch {
+    fn push(&mut self, header: &[u8], body: &Bytes) {
+        self.bytes += (header.len() + body.len()) as u64;
+        self.last.extend_from_slice(header);
+        if body.len() < PIECE_BYTES {
+            self.last.extend_from_slice(body);
+        } else {
+            self.pieces.push(std::mem::take(&mut self.last).into());
+            self.pieces.push(body.clone());
+        }
+    }
 }
 
 struct Written {
@@ -118,12 +138,12 @@ impl Disk {
     }
 
     fn append_to<'a>(&self, log: &mut Log, queue: Queue, drafts: impl Iterator<Item = &'a Draft>) -> Result<(), Error> {
-        let mut batch = Batch { bytes: Vec::new(), written: Vec::new() };
+        let mut batch = Batch::default();
         for draft in drafts {
             let Some(old) = self.wanted(draft)? else { continue };
             let length = draft.record_bytes();
             let fits = log.active[queue as usize].as_ref().is_some_and(|segment| {
-                let (bytes, records) = (segment.len() + batch.bytes.len() as u64, segment.records.load(Relaxed));
+                let (bytes, records) = (segment.len() + batch.bytes, segment.records.load(Relaxed));
                 bytes == 0
                     || (bytes + length <= self.segment_bytes() && records + (batch.written.len() as u32) < RECORDS_MAX)
             });
@@ -135,15 +155,14 @@ impl Disk {
             let header = Header { seq: log.next_seq, ..draft.header };
             let loc = Loc {
                 segment: segment.id,
-                offset: (segment.len() + batch.bytes.len() as u64) as u32,
+                offset: (segment.len() + batch.bytes) as u32,
                 ordinal: segment.records.load(Relaxed) + batch.written.len() as u32,
                 stored_len: header.stored_len,
                 size: header.size,
                 kind: header.kind,
             };
             log.next_seq += 1;
-            batch.bytes.extend_from_slice(&header.encode(draft.sum));
-            batch.bytes.extend_from_slice(&draft.body);
+            batch.push(&header.encode(draft.sum), &draft.body);
             let slot = match (header.kind, draft.slot) {
                 (Kind::Tombstone, _) => NO_LEASE,
                 (_, slot) => slot.unwrap_or_else(|| self.clock.fresh(now_ms())),
@@ -169,9 +188,10 @@ impl Disk {
         let Some(segment) = log.active[queue as usize].clone().filter(|_| !batch.written.is_empty()) else {
             return Ok(());
         };
-        let appended = segment.append(&batch.bytes, batch.written.len() as u32).map_err(|err| self.note(err));
+        let Batch { mut pieces, last, bytes, written } = std::mem::take(batch);
+        pieces.push(last.into());
+        let appended = segment.append(&pieces, written.len() as u32).map_err(|err| self.note(err));
         appended.map_err(cannot("write to a segment in", &self.dir))?;
-        let bytes = batch.bytes.len() as u64;
         self.log_bytes.fetch_add(bytes, Relaxed);
         lock(&self.policy).grew(queue, u64::from(segment.id), bytes);
         log.since_checkpoint += bytes;
@@ -186,7 +206,7 @@ impl Disk {
         }
         let segments = self.segments();
         let mut tables = self.index.change();
-        for Written { tag, found, old, slot, copied } in batch.written.drain(..) {
+        for Written { tag, found, old, slot, copied } in written {
             segment.slots.set(found.loc.ordinal, slot);
             segment.tally.add(&found.loc);
             tables.active.insert(tag, found);
@@ -198,7 +218,6 @@ impl Disk {
                 }
             }
         }
-        batch.bytes.clear();
         Ok(())
     }
 

@@ -88,6 +88,7 @@ impl Memory {
     }
 
     /// Bytes it takes.
+    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.shards.iter().map(lock).map(|shard| shard.bytes()).sum()
     }

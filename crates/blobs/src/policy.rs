@@ -104,6 +104,7 @@ impl Policy {
     }
 
     /// Bytes of a queue.
+    #[cfg(test)]
     pub fn bytes(&self, queue: Queue) -> u64 {
         match queue {
             Queue::Small => self.small.bytes,

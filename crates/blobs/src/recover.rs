@@ -52,7 +52,6 @@ impl Disk {
         disk.load_leases();
         disk.replay(files.rebuild)?;
         disk.choose_active();
-        disk.take_reserve();
         if files.rebuild {
             disk.checkpoint(&[])?;
         }

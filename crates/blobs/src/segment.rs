@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use bytes::Bytes;
+
 use crate::index::Loc;
 use crate::lease::{Slots, now_ms};
 use crate::policy::Queue;
@@ -121,15 +123,19 @@ impl Segment {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Writes records after the last one. When that fails nothing has changed.
-    pub(crate) fn append(&self, bytes: &[u8], records: u32) -> io::Result<()> {
-        let at = self.len();
-        if let Err(err) = self.file.write_all_at(bytes, at) {
-            // What is left of the try would be dropped by the next start as well; here it is in the way of others' room.
-            let _ = self.file.set_len(at);
-            return Err(err);
+    /// Writes records after the last one, given in pieces. When that fails nothing has changed.
+    pub(crate) fn append(&self, pieces: &[Bytes], records: u32) -> io::Result<()> {
+        let begin = self.len();
+        let mut at = begin;
+        for piece in pieces {
+            if let Err(err) = self.file.write_all_at(piece, at) {
+                // What is left of the try would be dropped by the next start as well; here it is in the way of others.
+                let _ = self.file.set_len(begin);
+                return Err(err);
+            }
+            at += piece.len() as u64;
         }
-        self.len.fetch_add(bytes.len() as u64, Relaxed);
+        self.len.store(at, Relaxed);
         self.records.fetch_add(records, Relaxed);
         let now = now_ms();
         self.written_ms.store(now, Relaxed);

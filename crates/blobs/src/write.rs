@@ -58,7 +58,7 @@ impl Disk {
         let finish = |(at, prepared): (usize, Result<Option<Draft>, Error>)| match (&plans[at], prepared) {
             (_, Err(err)) => Err(err),
             (Plan::InParts, Ok(_)) => self.put_in_parts(&blobs[at].0, &blobs[at].1),
-            (_, Ok(_)) => stored.as_ref().map(|()| ()).map_err(again),
+            (_, Ok(_)) => stored.as_ref().map_err(again).copied(),
         };
         prepared.into_iter().enumerate().map(finish).collect()
     }

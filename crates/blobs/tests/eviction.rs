@@ -1,5 +1,7 @@
 //! What stays and what goes when there is no room.
 
+#![allow(clippy::unwrap_used)]
+
 mod world;
 
 use std::path::Path;

@@ -2,6 +2,8 @@
 //!
 //! The test starts itself once more in a mount namespace, where a small file system is its own.
 
+#![allow(clippy::unwrap_used)]
+
 mod world;
 
 use std::env;

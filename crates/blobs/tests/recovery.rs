@@ -1,5 +1,7 @@
 //! What a store is after power went, files were cut off, or bits flipped.
 
+#![allow(clippy::unwrap_used)]
+
 mod world;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! What a store promises to who writes and reads.
 
+#![allow(clippy::unwrap_used)]
+
 mod world;
 
 use blobs::{Blobs, Durability, Entry, EntryId, Error, Function, Key, Options};

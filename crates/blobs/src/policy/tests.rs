@@ -28,7 +28,6 @@ struct Segments {
 }
 
 struct Record {
-    segment: u64,
     size: u64,
     frequency: u8,
 }
@@ -69,7 +68,7 @@ impl Segments {
             self.policy.opened(queue, self.next);
             (self.next, 0)
         });
-        self.records.insert(key, Record { segment, size, frequency });
+        self.records.insert(key, Record { size, frequency });
         self.segments.entry(segment).or_default().push(key);
         self.policy.grew(queue, segment, size);
         self.bytes += size;
