@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod http;
 pub mod keys;
 pub mod meters;
+pub mod s3;
 mod serve;
 mod service;
 
