@@ -92,7 +92,9 @@ fn fill(server: &Server, bytes: u64) {
     for seed in 1000.. {
         let blob = blob(noise(seed, 500_000));
         match client.upload(std::slice::from_ref(&blob)) {
-            Ok(_) => assert_eq!(client.missing(&[blob.digest]).expect("asked"), [], "an acknowledged blob is not there"),
+            Ok(_) => {
+                assert_eq!(client.missing(&[blob.digest]).expect("asked"), [], "an acknowledged blob is not there")
+            }
             Err(remote::Error::Refused { why, .. }) => {
                 assert!(why.contains("ResourceExhausted"), "{why}");
                 refused += 1;
@@ -114,7 +116,8 @@ fn a_store_that_is_full_makes_room_or_says_so() {
     fill(&server, 60_000_000);
     server.stop();
     place.pace(&["cache", "verify", "--data", &place.arg("data")]).code(0);
-    let bytes: u64 = files(&place.path("data")).iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum();
+    let bytes: u64 =
+        files(&place.path("data")).iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum();
     assert!(bytes < 64 << 20, "{bytes} bytes are kept of 24 MiB");
 }
 
@@ -144,7 +147,8 @@ fn a_full_disk_costs_writes_and_nothing_else() {
     let fetched = server.client("", None).download(&[digest(&kept)], folder.path(), &mut |_, _| Ok(()));
     assert!(fetched.expect("read").is_whole(), "what was stored before is gone");
     // The shell waits for the server, and then verifies what it left.
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", server.child.id())).expect("children");
+    let children =
+        std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", server.child.id())).expect("children");
     let pid: i32 = children.split_whitespace().next().expect("one").parse().expect("a number");
     let pid = rustix::process::Pid::from_raw(pid).expect("a process");
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it lives");

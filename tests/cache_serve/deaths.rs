@@ -1,11 +1,11 @@
 //! Sudden deaths under load: what was acknowledged is there, and nothing is damaged.
 
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use model::Digest;
 
-use crate::server::{Place, Server, blob, digest, noise, result};
+use crate::server::{DEADLINE, Place, Server, blob, digest, noise, result};
 
 /// Deaths in the ordinary suite; `PACE_KILLS` asks for more.
 const KILLS: u64 = 20;
@@ -30,11 +30,18 @@ fn what_was_acknowledged_survives_a_kill_at_any_moment() {
     for round in 0..kills {
         let mut server = place.serves(&["--durable", "group"]);
         check(&server, &said.lock().expect("no panic"), round);
-        let moment = Duration::from_micros(20_000 + u64::from(seed) * (round + 1) % 400_000);
+        let moment = Duration::from_micros(u64::from(seed) * (round + 1) % 400_000);
+        let before = said.lock().expect("no panic").blobs.len();
         std::thread::scope(|scope| {
             for writer in 0..WRITERS {
                 let (server, said) = (&server, &said);
                 scope.spawn(move || write(server, round << 8 | writer, said));
+            }
+            // Every fourth dies before anything was said, the others while it is being said.
+            let deadline = Instant::now() + DEADLINE;
+            while round % 4 != 0 && said.lock().expect("no panic").blobs.len() == before {
+                assert!(Instant::now() < deadline, "nothing is acknowledged");
+                std::thread::sleep(Duration::from_millis(1));
             }
             std::thread::sleep(moment);
             server.signal(rustix::process::Signal::KILL);
@@ -58,8 +65,7 @@ fn write(server: &Server, seed: u64, said: &Mutex<Said>) {
             1 => 70_000,
             n => 100 + 900 * n as usize,
         };
-        let blobs: Vec<_> =
-            (0..8).map(|n| blob(noise(seed << 40 | round << 8 | n, size(n + round)))).collect();
+        let blobs: Vec<_> = (0..8).map(|n| blob(noise(seed << 40 | round << 8 | n, size(n + round)))).collect();
         if client.upload(&blobs).is_err() {
             return;
         }

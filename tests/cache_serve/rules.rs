@@ -80,7 +80,10 @@ fn a_signal_lets_requests_finish_that_run() {
                         Err(error) if ending.load(Ordering::SeqCst) => {
                             // It may have begun in the moment of the signal, and then never reached the server.
                             let text = error.to_string();
-                            if !["refused", "GoAway", "goaway", "tcp connect", "transport"].iter().any(|word| text.contains(word)) {
+                            if !["refused", "GoAway", "goaway", "tcp connect", "transport"]
+                                .iter()
+                                .any(|word| text.contains(word))
+                            {
                                 lost.fetch_add(1, Ordering::SeqCst);
                                 eprintln!("lost: {text}");
                             }
@@ -112,11 +115,9 @@ fn a_second_signal_ends_it_at_once() {
     let mut server = place.serves(&[]);
     // A request that does not end: its body never comes.
     let mut stuck = std::net::TcpStream::connect(&server.address).expect("connected");
-    let head = "POST /paceline/v1/purge?writer=x HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n";
     let put = "PUT /cas/0000000000000000000000000000000000000000000000000000000000000000 HTTP/1.1\r\nhost: x\r\n\
                content-length: 10\r\n\r\nabc";
     std::io::Write::write_all(&mut stuck, put.as_bytes()).expect("written");
-    let _ = head;
     server.signal(Signal::TERM);
     std::thread::sleep(Duration::from_millis(200));
     if server.child.try_wait().expect("a child").is_none() {

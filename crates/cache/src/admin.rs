@@ -98,7 +98,20 @@ impl Office {
 async fn stats(State(office): State<Office>, headers: HeaderMap) -> Result<Response, No> {
     office.service.gatekeeper.admit_somewhere(authorization(&headers), now())?;
     let service = office.service.clone();
-    Ok(json_response(&stats_row(&blocking(move || service.blobs.stats()).await)))
+    let mut row = stats_row(&blocking(move || service.blobs.stats()).await);
+    if let Some(upstream) = &office.service.upstream {
+        row["upstream"] = json!(upstream.stats());
+    }
+    if let Some(bucket) = &office.service.s3 {
+        let stats = bucket.stats();
+        row["s3"] = json!({
+            "segments_sent": stats.uploaded,
+            "bytes_sent": stats.uploaded_bytes,
+            "failures": stats.failed,
+            "last_error": stats.last_error,
+        });
+    }
+    Ok(json_response(&row))
 }
 
 #[derive(Deserialize)]

@@ -14,6 +14,7 @@ pub mod meters;
 pub mod s3;
 mod serve;
 mod service;
+pub mod upstream;
 
 pub use config::Config;
 pub use serve::{Running, ServeError, serve};

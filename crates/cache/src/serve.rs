@@ -84,6 +84,9 @@ pub enum ServeError {
     /// The cache below this one cannot be used.
     #[error("upstream: {0}")]
     Upstream(String),
+    /// The bucket below this one cannot be used.
+    #[error(transparent)]
+    S3(#[from] crate::s3::S3Error),
     /// No threads.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
@@ -157,14 +160,18 @@ pub fn serve(config: &Config) -> Result<Running, ServeError> {
 }
 
 impl Running {
-    /// Takes no more connections, lets running requests finish within `grace`, and writes the store's state down.
-    /// Whether all of them did.
+    /// Takes no more connections, lets running requests finish and what was written go to the cache below within `grace`,
+    /// and writes the store's state down. Whether all requests did finish.
     pub fn stop(mut self, grace: Duration) -> bool {
+        let began = std::time::Instant::now();
         let _ = self.stop.send(true);
         let mut finished = true;
         if let (Some(runtime), Some(ended)) = (self.runtime.take(), self.ended.take()) {
             finished = runtime.block_on(async { tokio::time::timeout(grace, ended).await }).is_ok();
             runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+        if let Some(upstream) = &self.service.upstream {
+            upstream.finish(grace.saturating_sub(began.elapsed()));
         }
         if let Err(error) = self.service.blobs.flush() {
             crate::complain(&format!("the next start takes longer: {error}"));

@@ -5,13 +5,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use bazel_remote_apis::build::bazel::remote::execution::v2::RequestMetadata;
-use blobs::Blobs;
+use blobs::{Blobs, Entry, Key};
 use http::HeaderMap;
 use prost::Message as _;
+use tokio::runtime::Handle;
 
 use crate::Config;
-use crate::access::{Access, Denied, Gatekeeper};
+use crate::access::{Access, Denied, Domain, Gatekeeper};
+use crate::config::S3Settings;
+use crate::grpc::actions::KIND;
+use crate::s3::LowerTier;
 use crate::serve::ServeError;
+use crate::upstream::Upstream;
 
 /// Length of what a caller says of its run, in bytes: it stands in every record that the run wrote.
 const RUN_BYTES_MAX: usize = 64;
@@ -25,6 +30,10 @@ pub struct Service {
     pub gatekeeper: Gatekeeper,
     /// What plain HTTP needs beside the store, and the counters of all protocols.
     pub http: crate::http::State,
+    /// Another cache below this one.
+    pub upstream: Option<Upstream>,
+    /// A bucket below this one.
+    pub s3: Option<LowerTier>,
 }
 
 impl Service {
@@ -35,8 +44,31 @@ impl Service {
     pub fn open(config: &Config) -> Result<Service, ServeError> {
         let gatekeeper = Gatekeeper::new(config)?;
         let blobs = Blobs::open(&config.data, config.store.clone())?;
+        let below = |settings| Upstream::open(settings, &config.data, &blobs).map_err(ServeError::Upstream);
+        let upstream = config.upstream.as_ref().map(below).transpose()?;
         let http = crate::http::State::open(&config.data, &config.store)?;
-        Ok(Service { blobs, gatekeeper, http })
+        let s3 = config.s3.as_ref().map(|settings| bucket(settings, &blobs)).transpose()?;
+        Ok(Service { blobs, gatekeeper, upstream, s3, http })
+    }
+
+    /// The result of an action: from here, or from the cache below. Blocks.
+    pub(crate) fn action(&self, domain: &Domain, action: &Key) -> Option<Entry> {
+        let here = domain.look_up(KIND, action.hash).iter().find_map(|id| self.blobs.entry(id));
+        here.or_else(|| self.upstream.as_ref()?.entry(&self.blobs, domain, action))
+    }
+
+    /// Brings blobs that are only in the cache below, if there is one: to be called before they are read. Blocks.
+    pub(crate) fn fetch(&self, domain: &Domain, keys: impl IntoIterator<Item = Key>) {
+        if let Some(upstream) = &self.upstream {
+            upstream.fetch(&self.blobs, domain, &keys.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    /// Tells the cache below, if there is one, that these blobs were stored.
+    pub(crate) fn stored(&self, domain: &Domain, keys: impl IntoIterator<Item = Key>) {
+        if let Some(upstream) = &self.upstream {
+            upstream.offer_blobs(domain, keys.into_iter().collect());
+        }
     }
 
     /// Lets a caller in by its `authorization` header and the instance it names.
@@ -51,6 +83,12 @@ impl Service {
         }
         Ok(access)
     }
+}
+
+/// Its work is done by the runtime that this is called in.
+fn bucket(settings: &S3Settings, blobs: &Blobs) -> Result<LowerTier, ServeError> {
+    let runtime = Handle::try_current().map_err(|error| ServeError::Threads(std::io::Error::other(error)))?;
+    Ok(LowerTier::start(settings, blobs, &runtime)?)
 }
 
 /// The value of a request's `authorization` header.

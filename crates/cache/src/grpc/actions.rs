@@ -37,9 +37,8 @@ async fn look_up(service: Arc<Service>, request: Request<api::GetActionResultReq
     let request = request.into_inner();
     let function = digests::function(request.digest_function)?;
     let action = digests::required(function, request.action_digest.as_ref(), "action_digest")?;
-    let ids = access.domain.look_up(KIND, action.hash);
     let value = blocking(move || {
-        let value = ids.iter().find_map(|id| service.blobs.entry(id))?.value;
+        let value = service.action(&access.domain, &action)?.value;
         let inline = request.inline_stdout || request.inline_stderr || !request.inline_output_files.is_empty();
         Some(if inline { inlined(&service.blobs, function, value, &request) } else { value })
     });
@@ -96,6 +95,9 @@ async fn update(
         let mut result = result;
         outline(&service.blobs, function, &mut result)?;
         store(&service.blobs, &id, function, &result, access.writer)?;
+        if let Some(upstream) = &service.upstream {
+            upstream.offer_action(&access.domain, action, result.encode_to_vec().into());
+        }
         Ok(result)
     })
     .await

@@ -50,11 +50,12 @@ async fn read(
 ) -> Result<ReceiverStream<Result<ReadResponse, Status>>, Status> {
     let asked = request.get_ref();
     let resource = Resource::parse(&asked.resource_name).map_err(invalid_name)?;
-    state.service.admit(request.metadata().as_ref(), &resource.instance).map_err(status::denied)?;
+    let access = state.service.admit(request.metadata().as_ref(), &resource.instance).map_err(status::denied)?;
     let (offset, limit) = range(asked, &resource)?;
-    let blobs = state.service.blobs.clone();
+    let service = state.service.clone();
     let (mut download, first) = blocking(move || {
-        let mut download = Download::open(&blobs, &resource, offset, limit)?;
+        service.fetch(&access.domain, [resource.key]);
+        let mut download = Download::open(&service.blobs, &resource, offset, limit)?;
         let first = download.next()?;
         Ok::<_, Status>((download, first))
     })
@@ -165,11 +166,15 @@ async fn write(
     if !access.may_write_content().map_err(status::denied)? {
         return Ok(stored(&upload.resource));
     }
+    let service = state.service.clone();
     let Some(receiving) = Receiving::begin(state, uploader(&access).into(), upload.clone(), &first).await? else {
         return Ok(stored(&upload.resource));
     };
     // A task of its own: it keeps what came when the client breaks off, and then nobody waits for the answer.
     let answer = tokio::spawn(receiving.receive(first, requests)).await;
+    if matches!(&answer, Ok(Ok(answer)) if *answer == stored(&upload.resource)) {
+        service.stored(&access.domain, [upload.resource.key]);
+    }
     answer.unwrap_or_else(|ended| Err(Status::internal(format!("the upload ended early: {ended}; send it again"))))
 }
 

@@ -58,7 +58,13 @@ async fn batch_update(
     let announced = request.requests.iter().map(|update| u64::try_from(update.digest.size_bytes).unwrap_or(0));
     within_batch(announced, wire::REQUEST_BYTES_MAX)?;
     let responses = blocking(move || match keep {
-        true => store(&service.blobs, function, request.requests),
+        true => {
+            let responses = store(&service.blobs, function, request.requests);
+            let is_stored = |updated: &&BlobUpdated| updated.status.as_ref().is_none_or(|status| status.code == 0);
+            let stored = responses.iter().filter(is_stored);
+            service.stored(&access.domain, stored.filter_map(|updated| key(function, &updated.digest).ok()));
+            responses
+        }
         false => request.requests.into_iter().map(|update| updated(update.digest, Ok(()))).collect(),
     })
     .await;
@@ -110,7 +116,8 @@ async fn batch_read(
     service: Arc<Service>,
     request: Request<wire::BatchReadBlobsRequest>,
 ) -> Result<wire::BatchReadBlobsResponse, Status> {
-    service.admit(request.metadata().as_ref(), &request.get_ref().instance_name).map_err(status::denied)?;
+    let access =
+        service.admit(request.metadata().as_ref(), &request.get_ref().instance_name).map_err(status::denied)?;
     let request = request.into_inner();
     let function = digests::function(request.digest_function)?;
     within_batch(request.digests.iter().map(|digest| u64::try_from(digest.size_bytes).unwrap_or(0)), BATCH_BYTES_MAX)?;
@@ -122,6 +129,7 @@ async fn batch_read(
     }
     let zstd = request.acceptable_compressors.contains(&Compressor::Zstd.into());
     let responses = blocking(move || {
+        service.fetch(&access.domain, request.digests.iter().filter_map(|digest| key(function, digest).ok()));
         let mut room = wire::ANSWER_BYTES_MAX - request.digests.len() * BESIDE_BYTES;
         request.digests.into_iter().map(|digest| read(&service.blobs, function, digest, zstd, &mut room)).collect()
     })

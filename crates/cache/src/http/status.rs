@@ -25,7 +25,8 @@ pub(crate) fn answer(call: &Call, path: &[&str]) -> Result<Response, Refusal> {
         }))
         .into_response()),
         ["metrics"] => {
-            let text = call.service.http.meters.text(&stats);
+            let upstream = call.service.upstream.as_ref().map(|upstream| upstream.stats().text());
+            let text = call.service.http.meters.text(&stats) + &upstream.unwrap_or_default();
             Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
         }
         _ => Err(super::nobody()),
