@@ -40,6 +40,13 @@ pub struct Mind {
     partial: HashMap<String, Vec<u8>>,
 }
 
+/// What a cache was asked.
+pub struct Seen {
+    pub look_ups: u64,
+    pub writes: u64,
+    pub blobs: usize,
+}
+
 #[derive(Clone)]
 pub struct Liar {
     pub mind: Arc<Mutex<Mind>>,
@@ -80,6 +87,11 @@ impl Liar {
     }
     pub fn url(&self) -> String {
         format!("grpc://{}", self.address)
+    }
+    /// What it was asked so far, without holding on to it.
+    pub fn seen(&self) -> Seen {
+        let mind = self.mind();
+        Seen { look_ups: mind.look_ups, writes: mind.writes, blobs: mind.blobs.len() }
     }
     pub fn mind(&self) -> MutexGuard<'_, Mind> {
         self.mind.lock().expect("a mind")

@@ -74,10 +74,13 @@ impl Remote {
         wanted.sort_unstable_by_key(|digest| (digest.hash, digest.size));
         wanted.dedup();
         let mut fetched = Fetched::default();
-        let mut take = |(digest, got): Got| match got {
-            Ok(received) => each(digest, received).map_err(|error| local("keep a blob in", folder, &error)),
-            Err(Lack::Missing) => Ok(fetched.missing.push(digest)),
-            Err(Lack::Damaged) => Ok(fetched.damaged.push(digest)),
+        let mut take = |(digest, got): Got| {
+            match got {
+                Ok(received) => each(digest, received).map_err(|error| local("keep a blob in", folder, &error))?,
+                Err(Lack::Missing) => fetched.missing.push(digest),
+                Err(Lack::Damaged) => fetched.damaged.push(digest),
+            }
+            Ok(())
         };
         let bytes = wanted.iter().map(|digest| digest.size).fold(0, u64::saturating_add);
         let patience = self.inner.options.silence + std::time::Duration::from_secs(bytes / ALL_BYTES_A_SECOND_MIN);

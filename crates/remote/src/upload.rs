@@ -87,7 +87,7 @@ impl Remote {
             let (small, large): (Vec<&Blob>, Vec<&Blob>) =
                 blobs.iter().partition(|blob| blob.digest.size + BLOB_OVERHEAD <= limits.batch_bytes);
             let batches = batches(&small, limits.batch_bytes);
-            let batched = batches.into_iter().map(|batch| Part::Batch(batch));
+            let batched = batches.into_iter().map(Part::Batch);
             let parts = batched.chain(large.into_iter().map(Part::Stream));
             futures_util::stream::iter(parts.map(|part| self.send(part, limits)))
                 .buffer_unordered(AT_ONCE)
