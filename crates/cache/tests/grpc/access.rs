@@ -94,7 +94,7 @@ async fn each_token_may_do_what_it_says_and_capabilities_tell_so() {
         assert_eq!(world.result_as(token).await, refused(may_results));
         assert_eq!(world.update_enabled(token).await, may_results);
         assert_eq!(world.find_as("main", Some(token)).await, None);
-        assert_eq!(world.find_as("other", Some(token)).await.is_some(), true);
+        assert!(world.find_as("other", Some(token)).await.is_some(), "another instance");
     }
     assert_eq!(world.find_as("main", Some(&expired)).await, Some(Code::Unauthenticated));
     assert_eq!(world.find_as("main", Some("rubbish")).await, Some(Code::Unauthenticated));
