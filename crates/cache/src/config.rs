@@ -10,6 +10,7 @@ use std::time::Duration;
 use blobs::Durability;
 
 use crate::access::Rights;
+use crate::execution::Execution;
 
 mod file;
 mod shown;
@@ -51,6 +52,8 @@ pub struct Config {
     pub upstream: Option<UpstreamSettings>,
     /// A bucket below this one.
     pub s3: Option<S3Settings>,
+    /// What executes actions; `None` executes nothing.
+    pub execution: Option<Execution>,
 }
 
 impl Config {
@@ -69,6 +72,7 @@ impl Config {
             log: None,
             upstream: None,
             s3: None,
+            execution: None,
         }
     }
 

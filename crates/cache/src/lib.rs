@@ -7,6 +7,7 @@ pub mod access;
 pub mod admin;
 pub mod care;
 pub mod config;
+pub mod execution;
 pub mod grpc;
 pub mod http;
 pub mod keys;

@@ -1,5 +1,6 @@
 //! What all handlers share.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -13,6 +14,7 @@ use tokio::runtime::Handle;
 use crate::Config;
 use crate::access::{Access, Denied, Domain, Gatekeeper};
 use crate::config::S3Settings;
+use crate::execution::Operations;
 use crate::grpc::actions::KIND;
 use crate::s3::LowerTier;
 use crate::serve::ServeError;
@@ -28,6 +30,8 @@ pub struct Service {
     pub blobs: Blobs,
     /// Who may do what.
     pub gatekeeper: Gatekeeper,
+    /// What is being executed, where something executes.
+    pub(crate) operations: Option<Arc<Operations>>,
     /// What plain HTTP needs beside the store, and the counters of all protocols.
     pub http: crate::http::State,
     /// Another cache below this one.
@@ -48,7 +52,8 @@ impl Service {
         let upstream = config.upstream.as_ref().map(below).transpose()?;
         let http = crate::http::State::open(&config.data, &config.store)?;
         let s3 = config.s3.as_ref().map(|settings| bucket(settings, &blobs)).transpose()?;
-        Ok(Service { blobs, gatekeeper, upstream, s3, http })
+        let operations = config.execution.clone().map(|execution| Arc::new(Operations::new(execution)));
+        Ok(Service { blobs, gatekeeper, operations, upstream, s3, http })
     }
 
     /// The result of an action: from here, or from the cache below. Blocks.

@@ -1,5 +1,6 @@
 //! The command line: one struct per command; its doc comment is the help text.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -542,6 +543,15 @@ pub struct ServeArgs {
     /// Write a line of JSON for each request to this file; `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// Execute actions for clients, in sandboxes of this machine: what Bazel calls --remote_executor
+    #[arg(long)]
+    pub execute: bool,
+    /// Actions at a time; the others wait [default: one per processor]
+    #[arg(long, value_name = "NUMBER", requires = "execute")]
+    pub jobs: Option<NonZeroUsize>,
+    /// Let actions have the network of this machine when they ask for it by the platform property network=host
+    #[arg(long, requires = "execute")]
+    pub execute_network: bool,
     /// Look in this cache for what is missing here: grpc://HOST:PORT, grpcs:// with TLS
     #[arg(long, value_name = "URL")]
     pub upstream: Option<String>,

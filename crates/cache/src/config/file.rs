@@ -258,6 +258,7 @@ impl Settings {
             log: self.log,
             upstream: self.upstream.map(upstream).transpose()?,
             s3: self.s3,
+            execution: None,
         };
         config.anonymous_rights()?;
         Ok(config)

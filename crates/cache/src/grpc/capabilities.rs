@@ -8,7 +8,7 @@ use bazel_remote_apis::build::bazel::semver::SemVer;
 use blobs::Function;
 use tonic::{Request, Status};
 
-use super::{cas, digests, status, wire};
+use super::{cas, digests, execution, status, wire};
 use crate::Service;
 use crate::access::Access;
 
@@ -33,6 +33,7 @@ async fn capabilities(
     let version = |minor| Some(SemVer { major: 2, minor, ..SemVer::default() });
     Ok(api::ServerCapabilities {
         cache_capabilities: Some(of_cache(&access)),
+        execution_capabilities: execution::capabilities(&service, &access),
         low_api_version: version(OLDEST),
         high_api_version: version(NEWEST),
         ..api::ServerCapabilities::default()

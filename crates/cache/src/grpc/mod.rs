@@ -15,6 +15,7 @@ mod cas;
 mod chunks;
 mod compressed;
 pub(crate) mod digests;
+mod execution;
 mod health;
 mod names;
 pub(crate) mod status;
@@ -27,8 +28,16 @@ pub fn routes(service: Arc<Service>) -> Routes {
     // The default has the answer to unknown methods.
     let mut routes = Routes::default();
     let router: &mut Router = routes.axum_router_mut();
-    *router = [capabilities::routes, cas::routes, bytestream::routes, actions::routes, asset::routes, health::routes]
-        .iter()
-        .fold(std::mem::take(router), |router, add| add(router, &service));
+    *router = [
+        capabilities::routes,
+        cas::routes,
+        bytestream::routes,
+        actions::routes,
+        asset::routes,
+        health::routes,
+        execution::routes,
+    ]
+    .iter()
+    .fold(std::mem::take(router), |router, add| add(router, &service));
     routes
 }

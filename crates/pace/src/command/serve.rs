@@ -1,9 +1,12 @@
 //! `pace cache serve`: a shared cache until Ctrl-C.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache::config::{Settings, TlsSettings, UpstreamSettings};
+use cache::execution::Execution;
 
 use crate::cli::ServeArgs;
 use crate::exit::{Ended, Exit, Failure};
@@ -19,11 +22,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub fn run(args: &ServeArgs, cache_root: &Path, screen: &mut Screen) -> Ended {
     let file = args.config.as_deref().map(Settings::read).transpose().map_err(Failure::usage)?;
     let settings = flags(args)?.over(file.unwrap_or_default());
-    let config = settings.resolve(&cache_root.join("served")).map_err(Failure::usage)?;
+    let mut config = settings.resolve(&cache_root.join("served")).map_err(Failure::usage)?;
     if args.check {
         screen.text(&config.to_string());
         return Ok(Exit::Green);
     }
+    config.execution = execution(args, &config.data)?;
     let stops = Stops::listen().map_err(Failure::infrastructure)?;
     let running = cache::serve(&config).map_err(Failure::infrastructure)?;
     let places: Vec<String> = running.listens.iter().map(ToString::to_string).collect();
@@ -32,6 +36,17 @@ pub fn run(args: &ServeArgs, cache_root: &Path, screen: &mut Screen) -> Ended {
         std::thread::sleep(LOOK_EVERY);
     }
     stop(running, &stops, screen)
+}
+
+/// What executes actions, if that is wanted.
+fn execution(args: &ServeArgs, data: &Path) -> Result<Option<Execution>, Failure> {
+    if !args.execute {
+        return Ok(None);
+    }
+    let options = worker::Options { network: args.execute_network, ..worker::Options::new(data.join("execution")) };
+    let worker = worker::Worker::open(options).map_err(Failure::infrastructure)?;
+    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    Ok(Some(Execution { executor: Arc::new(worker), jobs }))
 }
 
 /// Lets requests finish; a second signal ends it at once, which the store stands at any moment.
