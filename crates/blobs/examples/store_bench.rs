@@ -16,6 +16,7 @@ use blobs::{Blobs, Function, Key, Options, sketch};
 use bytes::Bytes;
 
 type Outcome = Result<(), Box<dyn Error>>;
+type Part = fn(&Path) -> Outcome;
 
 const BATCH: usize = 1000;
 const BATCHES: usize = 200;
@@ -35,9 +36,9 @@ fn main() -> Outcome {
         return Err(format!("{} exists; name a folder that does not", dir.display()).into());
     }
     fs::create_dir_all(&dir)?;
-    let parts: [(&str, fn(&Path) -> Outcome); 3] = [("small", small), ("stream", stream), ("index", large_index)];
-    let wanted = parts.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
-    let ran = wanted.map(|(name, part)| part(&dir.join(name))).collect();
+    let parts: [(&str, Part); 3] = [("small", small), ("stream", stream), ("index", large_index)];
+    let mut wanted = parts.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+    let ran = wanted.try_for_each(|(name, part)| part(&dir.join(name)));
     fs::remove_dir_all(&dir)?;
     ran
 }

@@ -58,7 +58,7 @@ fn work(dir: &Path, room: Room) {
             let (blobs, say) = (&blobs, &say);
             scope.spawn(move || {
                 for step in 0..100_000u64 {
-                    let first = round << 40 | thread << 32 | step * 20;
+                    let first = (round << 40) | (thread << 32) | (step * 20);
                     let numbers = first..first + 1 + step % 20;
                     let batch: Vec<_> = numbers.clone().map(blob).collect();
                     let put = blobs.put_many(&batch);
