@@ -108,13 +108,14 @@ impl Tier {
     /// # Errors
     /// The file system refuses.
     pub fn next_copy(&self) -> Result<Option<Outgoing>, Error> {
-        while let Some(segment) = self.waiting().into_iter().next() {
-            let outgoing =
-                self.below.begin(self.blobs.disk(), &segment).map_err(cannot("read a segment in", &self.below.dir))?;
-            match outgoing {
-                Some(outgoing) => return Ok(Some(outgoing)),
-                // Nothing in it counts any more.
-                None => self.below.change(|state| state.manifest.copied.extend([segment.id]))?,
+        for segment in self.waiting() {
+            match self.below.begin(self.blobs.disk(), &segment) {
+                Ok(Some(outgoing)) => return Ok(Some(outgoing)),
+                // All that counts in it is below already.
+                Ok(None) => self.below.change(|state| state.manifest.copied.extend([segment.id]))?,
+                // It was emptied in this moment.
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) => return Err(cannot("copy a segment to the tier below", &self.below.dir)(err)),
             }
         }
         Ok(None)
@@ -343,6 +344,8 @@ impl Below {
         let below = self.clone();
         let mut outgoing = Outgoing { below, copy, segment: segment.id, bytes, file, run: None, run_path };
         let mut places = places(disk, segment, number, bytes)?;
+        // A blob is the same in every copy: what came back from below is not sent there again.
+        places.retain(|(tag, loc)| loc.kind == Kind::Entry || self.find(*tag).is_none());
         if places.is_empty() {
             return Ok(None);
         }
@@ -402,8 +405,12 @@ impl Below {
         Ok(())
     }
 
+    /// What was only in that copy waits again, if it is still here.
     fn forget(&self, copy: &Copy) -> Result<(), Error> {
-        self.change(|state| state.manifest.objects.retain(|_, object| object.copy != *copy))
+        self.change(|state| {
+            state.manifest.objects.retain(|_, object| object.copy != *copy);
+            state.manifest.copied.clear();
+        })
     }
 
     /// Entries that are only below are not believed any more: a purge could not read who wrote them.

@@ -42,8 +42,10 @@ impl Weed {
         let listeners: Vec<_> = (0..8).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
         let ports = listeners.iter().map(|one| one.local_addr().expect("bound").port()).collect();
         // Keys are read from the environment, which a test must not change: Cargo says these two.
-        let keys = format!(r#"{{"accessKey":"{}","secretKey":"{}"}}"#, env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-        let identity = r#"{"identities":[{"name":"pace","credentials":[KEYS],"actions":["Admin","Read","Write","List"]}]}"#;
+        let keys =
+            format!(r#"{{"accessKey":"{}","secretKey":"{}"}}"#, env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+        let identity =
+            r#"{"identities":[{"name":"pace","credentials":[KEYS],"actions":["Admin","Read","Write","List"]}]}"#;
         fs::write(dir.path().join("s3.json"), identity.replace("KEYS", &keys)).expect("written");
         fs::create_dir(dir.path().join("data")).expect("made");
         let mut weed = Weed { program, dir, ports, child: None, _alone: alone };
@@ -58,7 +60,14 @@ impl Weed {
         let ports = names.zip(&self.ports).map(|(name, port)| format!("-{name}={port}"));
         let log = fs::File::create(self.dir.path().join("log")).expect("a log");
         let mut command = Command::new(&self.program);
-        command.args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-s3.autoCreateBucket", "-volume.max=20"]);
+        command.args([
+            "server",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-s3",
+            "-s3.autoCreateBucket",
+            "-volume.max=20",
+        ]);
         command.arg(format!("-dir={}", self.dir.path().join("data").display())).args(ports);
         command.arg(format!("-s3.config={}", self.dir.path().join("s3.json").display()));
         command.current_dir(self.dir.path()).stdout(log.try_clone().expect("a log")).stderr(log).stdin(Stdio::null());
@@ -120,7 +129,8 @@ impl Cache {
         let dir = tempfile::tempdir().expect("a folder");
         let options = Options { bytes_max: ROOM, lease: Duration::ZERO, memory_bytes: 0, ..Options::default() };
         let blobs = Blobs::open(dir.path(), options).expect("it opens");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
         let lower = LowerTier::start(settings, &blobs, runtime.handle()).expect("the settings are right");
         Cache { lower, blobs, _runtime: runtime, _dir: dir }
     }

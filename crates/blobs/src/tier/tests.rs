@@ -276,6 +276,25 @@ fn many_who_ask_for_one_blob_fetch_it_once() {
 }
 
 #[test]
+fn what_the_disk_had_no_room_for_comes_back_and_is_not_copied_again() {
+    let world = World::new();
+    let mut keys = Vec::new();
+    for round in 0..12 {
+        keys.extend(world.puts(round * 1_000..round * 1_000 + 30, 110 << 10));
+        world.copies();
+    }
+    assert!(world.blobs.missing(&keys).len() > 100, "39 MiB are more than there is room for");
+    let copies = world.tier.stats().copies;
+    for key in &keys {
+        assert!(world.has(key), "{:?}", world.tier.stats());
+        world.copies();
+    }
+    let more = world.tier.stats().copies - copies;
+    assert!(more <= 2, "{more} more copies, for what was in segments that were not full");
+    assert_eq!((world.tier.stats().overtaken, world.tier.stats().unreachable), (0, 0));
+}
+
+#[test]
 fn hundreds_of_copies_stay_few_files() {
     let world = World::new();
     for round in 0..40 {

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig, WriteMultipart, coalesce_ranges};
+use object_store::{
+    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig, WriteMultipart, coalesce_ranges,
+};
 use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 
@@ -45,11 +47,8 @@ impl Bucket {
             .with_connect_timeout(Duration::from_secs(3))
             .with_timeout(Duration::from_secs(60));
         // Those who call try again by themselves, or have no time to.
-        let retry = RetryConfig {
-            backoff: BackoffConfig::default(),
-            max_retries: 2,
-            retry_timeout: Duration::from_secs(10),
-        };
+        let retry =
+            RetryConfig { backoff: BackoffConfig::default(), max_retries: 2, retry_timeout: Duration::from_secs(10) };
         let mut builder = match settings.access_key_env {
             // What a machine of Amazon's offers is looked up only if nobody says otherwise.
             None => AmazonS3Builder::from_env(),
@@ -145,7 +144,8 @@ impl Bucket {
         let get = |(copy, places): (&Copy, Vec<usize>)| {
             let path = self.path(copy, "seg");
             async move {
-                let ranges: Vec<_> = places.iter().map(|at| pieces[*at].offset..pieces[*at].offset + pieces[*at].length).collect();
+                let ranges: Vec<_> =
+                    places.iter().map(|at| pieces[*at].offset..pieces[*at].offset + pieces[*at].length).collect();
                 let range = |range| self.range(&path, range);
                 let got = timeout_at(deadline.into(), coalesce_ranges(&ranges, range, GAP_BYTES)).await;
                 (places, got.map_err(|_| io::ErrorKind::TimedOut).and_then(|got| got.map_err(|err| kind(&err))))
