@@ -362,7 +362,8 @@ fn a_token_that_reads_writes_nothing_and_a_pull_request_writes_where_only_it_loo
     let of_main = token(&["--name", "main", "--rights", "write"]);
     let server = Server::start_by(Command::new(PACE), &["--listen", "127.0.0.1:0", "--tokens", tokens]);
     let run = |token: &str, instance: &str| {
-        let mut command = Machine::new(PIPELINE).command(&format!("{}/{instance}", server.url), &["--output", "json"]);
+        let machine = Machine::new(PIPELINE);
+        let mut command = machine.command(&format!("{}/{instance}", server.url), &["--output", "json"]);
         command.env("PACE_CACHE_TOKEN", token);
         let ended = finish(command).code(0);
         (executed(&ended.events()).len(), ended.err)
