@@ -39,6 +39,8 @@ fn a_store_stays_within_its_bound_and_keeps_what_is_asked_for() {
     assert!(verified.damaged.is_empty());
     drop(blobs);
     let blobs = small(dir.path(), 16 * MIB, Duration::ZERO);
+    // So much that nothing goes on behind while it is counted.
+    blobs.collect(Some(14 * MIB), None).unwrap();
     let verified = blobs.verify(|_, _| {}).unwrap();
     assert_eq!(blobs.stats().blobs, verified.blobs);
     assert!(liked.iter().all(|key| blobs.get(key, 10_000).is_ok()));
@@ -102,6 +104,8 @@ fn an_entry_never_outlives_what_it_needs() {
     assert!(blobs.stats().entries < 400);
     drop(blobs);
     let blobs = small(dir.path(), 8 * MIB, Duration::ZERO);
+    // So much that nothing goes on behind while it is counted.
+    blobs.collect(Some(6 * MIB), None).unwrap();
     let verified = blobs.verify(|_, _| {}).unwrap();
     assert_eq!(
         (blobs.stats().blobs, blobs.stats().entries),
