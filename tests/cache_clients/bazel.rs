@@ -89,7 +89,7 @@ impl Workspace {
         ] {
             rc.push_str(&format!("build --override_repository={name}={}\n", at.display()));
         }
-        rc.push_str("build --color=no --curses=no --jobs=4 --verbose_failures\n");
+        rc.push_str("build --color=no --curses=no --jobs=4 --verbose_failures --nosandbox_debug\n");
         write(&root.join(".bazelrc"), &rc);
     }
 
@@ -101,7 +101,7 @@ impl Workspace {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.bazel);
         command.arg(format!("--output_user_root={}", self.folder.path().join("bazel").display()));
-        command.args(["--nosystem_rc", "--nohome_rc", "--max_idle_secs=60"]).args(args).current_dir(self.root());
+        command.args(["--nohome_rc", "--max_idle_secs=60"]).args(args).current_dir(self.root());
         command
     }
 
