@@ -22,8 +22,6 @@ const SET_RESULT: &str = "/build.bazel.remote.execution.v2.ActionCache/UpdateAct
 
 /// Bytes of a message of a stream: BuildGrid's server takes no more than 4 MiB, Bazel sends 16 KiB, this is between.
 const PART_BYTES: usize = 1 << 20;
-/// Digests of the FindMissingBlobs measures in all.
-const DIGESTS: usize = 100_000;
 /// Output files of an action result.
 const OUTPUTS: usize = 4;
 
@@ -148,9 +146,9 @@ async fn find_missing(load: &Load) -> Result<(), Failed> {
     if !load.wants("find_missing") {
         return Ok(());
     }
-    let digests = stored(load, DIGESTS).await?;
+    let digests = stored(load, load.digests).await?;
     for (name, per_call, clients) in
-        [("find_missing", 1000, 1), ("find_missing", 1000, 8), ("find_missing_in_one", DIGESTS, 1)]
+        [("find_missing", 1000, 1), ("find_missing", 1000, 8), ("find_missing_in_one", load.digests, 1)]
     {
         let requests: Vec<Bytes> = digests.chunks(per_call).map(|digests| find_request(load, digests)).collect();
         let requests = Arc::new(requests);
@@ -175,7 +173,7 @@ async fn results(load: &Load, clients: usize) -> Result<(), Failed> {
     }
     let outputs = stored(load, 1000).await?;
     // Servers that look into the action want to find one.
-    let actions: Vec<Blob> = (0..20_000).map(|_| action()).collect();
+    let actions: Vec<Blob> = (0..load.actions).map(|_| action()).collect();
     store(load, &actions).await?;
     let sets: Arc<Vec<Bytes>> =
         Arc::new(actions.iter().enumerate().map(|(at, action)| set_request(load, action, at, &outputs)).collect());

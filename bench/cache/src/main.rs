@@ -74,6 +74,12 @@ pub(crate) struct Load {
     /// Mebibytes of the one large stream
     #[arg(long, default_value_t = 1024)]
     stream: usize,
+    /// Digests of the FindMissingBlobs measures; their blobs are stored first
+    #[arg(long, default_value_t = 100_000)]
+    digests: usize,
+    /// Actions of the action cache's measures; they are stored first
+    #[arg(long, default_value_t = 20_000)]
+    actions: usize,
     /// Only measures whose name contains this
     #[arg(long)]
     only: Option<String>,
