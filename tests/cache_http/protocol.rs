@@ -181,11 +181,11 @@ fn webdav_has_files_and_says_yes_to_every_folder() {
     server.ask("GET", "/dav/main/sc/.sccache_check", "").code(404);
     server.ask("PUT", "/dav/main/sc/.sccache_check", "Hello, World!").code(201);
     assert_eq!(server.ask("GET", "/dav/main/sc/.sccache_check", "").code(200).text(), "Hello, World!");
-    server.ask("PUT", "/dav/main/6/b/a<&>", "x").code(201);
-    let propfind = server.ask("PROPFIND", "/dav/main/6/b/a<&>", "").code(207).text();
+    server.ask("PUT", "/dav/main/6/b/a%3C%26%3E", "x").code(201);
+    let propfind = server.ask("PROPFIND", "/dav/main/6/b/a%3C%26%3E", "").code(207).text();
     assert!(propfind.contains("<D:href>/dav/main/6/b/a%3C%26%3E</D:href>"), "{propfind}");
     assert!(propfind.contains("<D:getcontentlength>1</D:getcontentlength>"), "{propfind}");
-    server.ask("GET", "/dav/other/6/b/a<&>", "").code(404);
+    server.ask("GET", "/dav/other/6/b/a%3C%26%3E", "").code(404);
     server.ask("PUT", "/dav/team/main/-/f", "deep").code(201);
     assert_eq!(server.ask("GET", "/dav/team/main/-/f", "").code(200).text(), "deep");
     server.ask("DELETE", "/dav/team/main/-/f", "").code(204);

@@ -69,6 +69,16 @@ pub enum Ending {
 impl Ending {
     const ALL: [Ending; 4] = [Ending::Hit, Ending::Miss, Ending::Done, Ending::Refused];
 
+    /// Of an answer over gRPC: a call that fails before its first message has its status in the head. Whether the blobs of
+    /// a batch were there stands in the messages.
+    pub fn of_grpc(headers: &http::HeaderMap) -> Ending {
+        match headers.get("grpc-status").map(http::HeaderValue::as_bytes) {
+            None | Some(b"0") => Ending::Done,
+            Some(b"5") => Ending::Miss,
+            Some(_) => Ending::Refused,
+        }
+    }
+
     fn word(self) -> &'static str {
         match self {
             Ending::Hit => "hit",

@@ -49,9 +49,11 @@ pub(crate) async fn content(call: &Call, instance: &[&str], hash: &str, body: Bo
 /// The blob of a hash, leased.
 async fn find(call: &Call, hash: [u8; 32]) -> Option<Key> {
     let blobs = call.service.blobs.clone();
-    let find = move || Function::ALL.into_iter().find_map(|function| blobs.find(function, hash));
-    let (blobs, key) = (call.service.blobs.clone(), blocking(find).await?);
-    blocking(move || blobs.missing(&[key]).is_empty().then_some(key)).await
+    blocking(move || {
+        let key = Function::ALL.into_iter().find_map(|function| blobs.find(function, hash))?;
+        blobs.missing(&[key]).is_empty().then_some(key)
+    })
+    .await
 }
 
 async fn put_content(call: &Call, hash: [u8; 32], body: Body) -> Result<(), Refusal> {

@@ -14,8 +14,6 @@ use super::refusal::Refusal;
 use crate::access::Access;
 
 const KIND: &str = "dav";
-/// What sccache reads and writes to find out what it may do.
-const PROBE: &str = ".sccache_check";
 
 /// Answers.
 pub(crate) async fn answer(call: &Call, path: &[&str], body: Body) -> Result<Response, Refusal> {
