@@ -396,7 +396,7 @@ mod tests {
                     [upstream]\nurl = 'grpc://u:1'\nrights = 'content'\ntoken_env = 'T'\n";
         let shown = resolved(text).unwrap().to_string();
         assert_eq!(resolved(&shown).unwrap().to_string(), shown);
-        for part in ["unix:/run/c.sock", "\"30", "\"drop\"", "7", "\"process\"", "client_ca", "token_env"] {
+        for part in ["unix:/run/c.sock", "\"2592000s\"", "\"drop\"", "7", "\"process\"", "client_ca", "token_env"] {
             assert!(shown.contains(part), "no {part} in\n{shown}");
         }
     }
