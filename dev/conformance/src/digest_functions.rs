@@ -31,8 +31,6 @@ checks! { "digest-functions":
         "digests of a request use the function that it names"
     Must a_blob_of_one_function_is_none_of_another
         "digests of a request use the function that it names"
-    Must a_result_of_one_function_is_none_of_another
-        "digests of a request use the function that it names"
     Should a_function_that_is_not_offered_is_refused
         "clients use the functions that are advertised"
     Should a_hash_of_another_length_is_refused
@@ -143,14 +141,6 @@ async fn a_blob_of_one_function_is_none_of_another(server: &Server) -> Verdict {
     let other = blake3(server)?;
     let digest = server.store(&server.bytes(1000)).await?;
     holds(!other.has(&digest).await?, "the blob of a SHA-256 is told to be that of the equal BLAKE3")
-}
-
-async fn a_result_of_one_function_is_none_of_another(server: &Server) -> Verdict {
-    let other = blake3(server)?;
-    server.needs_updates()?;
-    let action = new_action(server).await?;
-    update(server, &action, plain_result(server).await?).await?;
-    refused(get(&other, &action).await, &[Code::NotFound])
 }
 
 async fn a_function_that_is_not_offered_is_refused(server: &Server) -> Verdict {
