@@ -227,10 +227,8 @@ async fn download(call: &Call, access: &Access, request: DownloadRequest) -> Res
             candidates.extend(keys.with_prefix(&space, prefix));
         }
         for found in candidates {
-            let Some(kept) = read(call, &entries, &found).await else {
-                forget(call, &space, &found).await?;
-                continue;
-            };
+            // What is not whole is passed over, not forgotten: a tier below may bring it back, and unused keys are trimmed.
+            let Some(kept) = read(call, &entries, &found).await else { continue };
             let signed_download_url = url(call, Ticket::Download(kept.content))?;
             let (service, key) = (call.service.clone(), found.key.clone());
             blocking(move || service.http.keys.touch(&space, &key, now())).await?;
@@ -243,11 +241,6 @@ async fn download(call: &Call, access: &Access, request: DownloadRequest) -> Res
 /// What a key leads to, if all of it is still there.
 async fn read(call: &Call, entries: &str, found: &Found) -> Option<Kept> {
     kept::read_entry(&call.service, EntryId { space: entries.into(), hash: found.hash }).await
-}
-
-async fn forget(call: &Call, space: &str, found: &Found) -> Result<(), Refusal> {
-    let (service, space, key) = (call.service.clone(), space.to_string(), found.key.clone());
-    Ok(blocking(move || service.http.keys.remove(&space, &key)).await?)
 }
 
 /// Where the keys of one version stand: caches of other paths or another compression never meet.

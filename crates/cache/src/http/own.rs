@@ -109,7 +109,8 @@ async fn look_up(call: &Call, access: &Access) -> Result<Value, Refusal> {
             let name = found.key.clone();
             let entry = blocking(move || match service.blobs.entry(&id) {
                 Some(entry) => service.http.keys.touch(&space, &name, now()).map(|()| Some(entry)),
-                None => service.http.keys.remove(&space, &name).map(|()| None),
+                // Passed over, not forgotten: a tier below may bring it back, and unused keys are trimmed.
+                None => Ok(None),
             });
             let Some(Entry { needs, written, .. }) = entry.await? else { continue };
             let Some((manifest, blobs)) = needs.split_first() else { continue };
