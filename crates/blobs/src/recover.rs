@@ -52,6 +52,10 @@ impl Disk {
         disk.load_leases();
         disk.replay(files.rebuild)?;
         disk.choose_active();
+        // What a crash left was acknowledged, so it is there from the first question on; and that is only said of what the
+        // disk has.
+        let last = disk.log().next_seq - 1;
+        disk.wait(last)?;
         if files.rebuild {
             disk.checkpoint(&[])?;
         }

@@ -150,7 +150,6 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
         let before = told.blobs.len();
         kill_one("nothing_acknowledged_is_lost_when_the_process_is_killed", dir.path(), round, &mut told);
         let blobs = open_soon(dir.path(), Room::Enough);
-        blobs.flush().unwrap();
         put(&blobs, &noise(round, 7));
         let kept: Vec<(Key, Bytes)> = told.blobs[before..].iter().map(|number| blob(*number)).collect();
         let keys: Vec<Key> = kept.iter().map(|(key, _)| *key).collect();
