@@ -21,7 +21,7 @@ use crate::{Error, Hasher, Key};
 /// Bytes of a batch from which on it is worth a second thread.
 const SHARED_BYTES: usize = 256 << 10;
 /// Chunks on their way from who cuts to who stores.
-const CHUNKS_AHEAD: usize = 8;
+const CHUNKS_AHEAD: usize = 2;
 /// Sizes that the index can say.
 const SIZE_BITS: u32 = 48;
 

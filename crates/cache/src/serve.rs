@@ -34,7 +34,7 @@ use listener::{Listener, Stream};
 use patience::{IdleBody, Patience};
 
 /// HTTP/2 window of a stream and of a connection in bytes: a large blob must not wait for the client's next word.
-const WINDOW_BYTES: u32 = 8 << 20;
+const WINDOW_BYTES: u32 = 4 << 20;
 /// HTTP/2 frames in bytes: the default of 16 KiB costs a large stream a third of its speed.
 const FRAME_BYTES: u32 = 1 << 20;
 /// HTTP/2 streams of one connection at a time.
