@@ -116,7 +116,6 @@ pub(crate) fn now() -> u64 {
 }
 
 /// Does what blocks where it may.
-#[allow(dead_code)]
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,

@@ -564,7 +564,9 @@ mod tests {
         assert!(Layer::decode(&survey.layer.encode()).is_ok());
         assert!(lease.survey(3, &mut || {}).expect("survey").is_none());
         let store = Store::open(w.root.path()).expect("store");
-        survey.files.values().for_each(|path| drop(store.put_file(path, false).expect("put")));
+        for path in survey.files.values() {
+            store.put_file(path, false).expect("put");
+        }
         let dir = w.root.path().join("tmp").join(fresh_name());
         survey.layer.restore(&store, &dir).expect("restore");
         assert_eq!(w.caches.adopt("other", dir).expect("adopt"), CommitEnd::Committed);

@@ -210,7 +210,7 @@ impl Work {
             let (mut results, mut caches) = (Vec::new(), Vec::new());
             for job in jobs {
                 match job {
-                    Job::Result(result) => results.push(result),
+                    Job::Result(result) => results.push(*result),
                     Job::Cache(cache) => caches.push(cache),
                 }
             }
@@ -275,7 +275,7 @@ impl Work {
         self.remote.set_actions(&written)
     }
 
-    fn results(&self, results: Vec<Box<Result>>) {
+    fn results(&self, results: Vec<Result>) {
         if results.is_empty() {
             return;
         }
@@ -308,7 +308,7 @@ impl Work {
         });
     }
 
-    fn send(&self, results: &[Box<Result>]) -> std::result::Result<(), Error> {
+    fn send(&self, results: &[Result]) -> std::result::Result<(), Error> {
         let mut blobs = Blobs { known: self.known(), store: &self.store, wanted: HashMap::new() };
         let mut actions = Vec::new();
         for result in results {

@@ -183,11 +183,11 @@ async fn create(call: &Call, access: Access, request: CreateRequest) -> Result<C
     if key.is_empty() || key.len() > crate::keys::KEY_BYTES_MAX {
         return Err(Refusal::bad(format!("a key has 1 to {} bytes", crate::keys::KEY_BYTES_MAX)));
     }
-    if let Some(found) = call.service.http.keys.exact(&space, &key) {
-        if read(call, &access.domain.space(KIND), &found).await.is_some() {
-            let message = "cache entry with the same key, version, and scope already exists";
-            return Err(Refusal::new(StatusCode::CONFLICT, message));
-        }
+    if let Some(found) = call.service.http.keys.exact(&space, &key)
+        && read(call, &access.domain.space(KIND), &found).await.is_some()
+    {
+        let message = "cache entry with the same key, version, and scope already exists";
+        return Err(Refusal::new(StatusCode::CONFLICT, message));
     }
     let ticket = Ticket::Upload(Box::new(Upload::new(access, space, key, is_dropped)));
     Ok(CreateAnswer { ok: true, signed_upload_url: url(call, ticket)?, message: String::new() })
