@@ -1,5 +1,7 @@
 //! Our own server keeps to the protocol.
 
+#![allow(clippy::unwrap_used)]
+
 use conformance::{Outcome, Server, Target};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -65,7 +65,7 @@ fn run_one(project: Project, args: &RunArgs, screen: &mut Screen, stops: &Stops)
     let trial = prepared.plan(context(model::RunNumber(0))?)?;
     let shared = remote_cache::choose(&args.shared, &prepared.project.root, screen)?;
     let address = shared.as_ref().map(|cache| cache.remote.options().address.to_string());
-    let agent = prepared.agent(&trial, &args.execute, shared)?;
+    let (agent, reports) = prepared.agent(&trial, &args.execute, shared)?;
     if let Some(path) = &args.junit {
         make_room(path)?;
     }
@@ -80,18 +80,17 @@ fn run_one(project: Project, args: &RunArgs, screen: &mut Screen, stops: &Stops)
         }
         None => None,
     };
-    execute(&prepared, plan, agent, live, args, screen, stops, address.as_deref())
+    execute(&prepared, plan, (agent, reports, address.as_deref()), live, args, screen, stops)
 }
 
 fn execute(
     prepared: &Prepared,
     plan: Arc<Plan>,
-    (agent, reports): (Agent, Receiver<Report>),
+    (agent, reports, shared): (Agent, Receiver<Report>, Option<&str>),
     live: LiveRun,
     args: &RunArgs,
     screen: &mut Screen,
     stops: &Stops,
-    shared: Option<&str>,
 ) -> Ended {
     if args.execute.executor == ExecutorName::Process {
         screen.warning("no isolation: steps run as plain processes and can read and write all that you can");
