@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use futures_util::FutureExt as _;
@@ -22,6 +22,7 @@ use tower::{ServiceExt, service_fn};
 
 use crate::access::GatekeeperError;
 use crate::config::Listen;
+use crate::meters::{Ending, Protocol};
 use crate::{Config, Service};
 
 mod journal;
@@ -274,13 +275,16 @@ where
 async fn answer(request: Request<Body>, peer: Arc<str>, hall: &Hall) -> Response<Body> {
     // Never closed, so it never fails.
     let _turn = hall.requests.acquire().await;
-    let is_grpc = is_grpc(&request);
+    let (is_grpc, began) = (is_grpc(&request), Instant::now());
     let entry = hall.journal.as_ref().map(|journal| journal.entry(&request, peer, &hall.service));
     let router = if is_grpc { hall.grpc.clone() } else { hall.http.clone() };
     let response = match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
         Ok(Ok(response)) => response,
         Err(_) => broken(is_grpc),
     };
+    if is_grpc {
+        hall.service.http.meters.answered(Protocol::Grpc, Ending::of_grpc(response.headers()), began.elapsed());
+    }
     match entry {
         Some(entry) => entry.follow(response),
         None => response,

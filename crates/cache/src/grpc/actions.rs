@@ -37,12 +37,15 @@ async fn look_up(service: Arc<Service>, request: Request<api::GetActionResultReq
     let request = request.into_inner();
     let function = digests::function(request.digest_function)?;
     let action = digests::required(function, request.action_digest.as_ref(), "action_digest")?;
-    let value = blocking(move || {
+    let inline = request.inline_stdout || request.inline_stderr || !request.inline_output_files.is_empty();
+    let is_far = service.upstream.is_some() || service.s3.is_some();
+    let look = move || {
         let value = service.action(&access.domain, &action)?.value;
-        let inline = request.inline_stdout || request.inline_stderr || !request.inline_output_files.is_empty();
         Some(if inline { inlined(&service.blobs, function, value, &request) } else { value })
-    });
-    value.await.map(Encoded).ok_or_else(|| Status::not_found(format!("action {action} has no result in the cache")))
+    };
+    // A few reads of what is nearly always in the kernel's memory take less than to hand them to another thread.
+    let value = if inline || is_far { blocking(look).await } else { look() };
+    value.map(Encoded).ok_or_else(|| Status::not_found(format!("action {action} has no result in the cache")))
 }
 
 /// The result with the contents that the client wants at once, as far as they are small.

@@ -26,7 +26,8 @@ pub(crate) fn answer(call: &Call, path: &[&str]) -> Result<Response, Refusal> {
         .into_response()),
         ["metrics"] => {
             let upstream = call.service.upstream.as_ref().map(|upstream| upstream.stats().text());
-            let text = call.service.http.meters.text(&stats) + &upstream.unwrap_or_default();
+            let s3 = call.service.s3.as_ref().map(|below| below.stats().text());
+            let text = call.service.http.meters.text(&stats) + &upstream.unwrap_or_default() + &s3.unwrap_or_default();
             Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
         }
         _ => Err(super::nobody()),

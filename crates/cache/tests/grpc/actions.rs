@@ -225,3 +225,13 @@ async fn who_wrote_a_result_stands_with_it() {
     world.running.service.blobs.entries("ac\n", |_, entry| writers.push(entry.writer.clone())).unwrap();
     assert_eq!(writers, ["anonymous run run-1"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_counted_by_how_they_ended() {
+    let world = World::new().await;
+    assert_eq!(world.look_up("", b"unknown").await, Err(Code::NotFound));
+    let service = world.running.service.clone();
+    let text = service.http.meters.text(&service.blobs.stats());
+    let line = r#"pace_cache_requests_total{protocol="grpc",ending="miss"} 1"#;
+    assert!(text.lines().any(|told| told == line), "{text}");
+}
