@@ -19,10 +19,10 @@ fn buildstream_takes_an_artifact_from_the_cache() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     let (project, cache) = (root.join("project"), root.join("cache"));
-    write(
-        &root.join("config.yml"),
-        &format!("cachedir: {}\nlogdir: {}\n", cache.display(), root.join("logs").display()),
-    );
+    // By default it waits for ever on a disk of which less than a twentieth is free.
+    let config = "cache:\n  reserved-disk-space: 10M\n";
+    let config = format!("cachedir: {}\nlogdir: {}\n{config}", cache.display(), root.join("logs").display());
+    write(&root.join("config.yml"), &config);
     let config = format!(
         "name: t\nmin-version: 2.0\nelement-path: elements\nartifacts:\n- url: {}\n  instance-name: main\n  push: true\n",
         server.http()
