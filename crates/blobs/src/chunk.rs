@@ -269,51 +269,6 @@ mod tests {
         assert_eq!(chunker.push(&vec![0; CHUNK_BYTES_MAX + 1], |_| Err("the disk is full")), Err("the disk is full"));
     }
 
-    #[test]
-    #[ignore = "prints how fast this machine is; needs --release to say anything"]
-    fn how_fast() {
-        let mut random = Random::new(1);
-        for (name, bytes) in [("noise", random.bytes(128 << 20)), ("text", text(&mut random, 128 << 20))] {
-            let timed = |what: &str, work: &mut dyn FnMut() -> usize| {
-                let before = processor_nanoseconds();
-                let count = work();
-                let rate = bytes.len() as f64 * 1e3 / (processor_nanoseconds() - before) as f64;
-                println!("{name}: {what}: {rate:.0} MB/s of processor time, {count} parts");
-            };
-            for block in [64 << 10, 1 << 20, bytes.len()] {
-                timed(&format!("chunked, pushed by {block}"), &mut || lengths_only(&bytes, block));
-            }
-            timed("chunked by the crate", &mut || reference(&bytes).len());
-            for size in [4 << 10, 64 << 10, 512 << 10] {
-                let mut packed: Vec<_> = Vec::new();
-                timed(&format!("packed by {size}"), &mut || {
-                    packed = bytes.chunks(size).map(crate::codec::pack).collect();
-                    packed.iter().flatten().count()
-                });
-                timed(&format!("unpacked by {size}"), &mut || {
-                    packed.iter().flatten().filter(|packed| crate::codec::unpack(packed, size).is_ok()).count()
-                });
-            }
-        }
-    }
-
-    fn lengths_only(bytes: &[u8], block: usize) -> usize {
-        let (mut count, mut chunker) = (0, Chunker::new());
-        let mut seen = |_: &[u8]| {
-            count += 1;
-            Ok::<(), Infallible>(())
-        };
-        bytes.chunks(block).for_each(|block| chunker.push(block, &mut seen).unwrap());
-        chunker.finish(&mut seen).unwrap();
-        count
-    }
-
-    /// Of this thread: other work on the machine does not count.
-    fn processor_nanoseconds() -> u64 {
-        let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-        told.split(' ').next().unwrap().parse().unwrap()
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]

@@ -90,7 +90,7 @@ fn uses_of(metadata: &Value) -> Uses {
     // What helps to develop may use anything; a crate that used it would show here.
     let ours = packages.iter().filter(|package| {
         let manifest = package["manifest_path"].as_str().unwrap_or_default();
-        !manifest.contains("/dev/") && !manifest.contains("/fuzz/")
+        !["/dev/", "/bench/", "/fuzz/"].iter().any(|folder| manifest.contains(folder))
     });
     ours.map(|package| {
         let dependencies = package["dependencies"].as_array().map_or(&[][..], Vec::as_slice);
