@@ -70,7 +70,10 @@ fn question(count: u64) -> bytes::Bytes {
         api::Digest { hash, size_bytes: key.size as i64 }
     };
     let asked = (0..ASKED).map(|at| digest(sketch::key(at * (count / ASKED))));
-    api::FindMissingBlobsRequest { blob_digests: asked.collect(), ..Default::default() }.encode_to_vec().into()
+    let digest_function = api::digest_function::Value::Blake3.into();
+    api::FindMissingBlobsRequest { blob_digests: asked.collect(), digest_function, ..Default::default() }
+        .encode_to_vec()
+        .into()
 }
 
 async fn ask(target: &str, request: bytes::Bytes) -> Result<usize, Failed> {
