@@ -103,6 +103,14 @@ struct Meter {
     took_micros: AtomicU64,
 }
 
+/// Numbers without labels in Prometheus' text format: name, type and value of each, the names after `pace_cache_` and `part`.
+pub(crate) fn exposition(part: &str, numbers: &[(&str, &str, u64)]) -> String {
+    let line = |(name, kind, value): &(&str, &str, u64)| {
+        format!("# TYPE pace_cache_{part}{name} {kind}\npace_cache_{part}{name} {value}\n")
+    };
+    numbers.iter().map(line).collect()
+}
+
 /// The counters of all protocols.
 #[derive(Debug, Default)]
 pub struct Meters {
@@ -129,20 +137,19 @@ impl Meters {
 
     /// Everything in Prometheus' text format, the store's own numbers included.
     pub fn text(&self, stats: &Stats) -> String {
-        let mut text = String::new();
-        for (name, kind, value) in [
-            ("blobs", "gauge", stats.blobs),
-            ("blob_bytes", "gauge", stats.blob_bytes),
-            ("entries", "gauge", stats.entries),
-            ("disk_bytes", "gauge", stats.disk_bytes),
-            ("blob_hits_total", "counter", stats.hits),
-            ("blob_misses_total", "counter", stats.misses),
-            ("blobs_evicted_total", "counter", stats.evicted),
-            ("blobs_damaged_total", "counter", stats.damaged),
-        ] {
-            // Writing to a text cannot fail.
-            let _ = writeln!(text, "# TYPE pace_cache_{name} {kind}\npace_cache_{name} {value}");
-        }
+        let mut text = exposition(
+            "",
+            &[
+                ("blobs", "gauge", stats.blobs),
+                ("blob_bytes", "gauge", stats.blob_bytes),
+                ("entries", "gauge", stats.entries),
+                ("disk_bytes", "gauge", stats.disk_bytes),
+                ("blob_hits_total", "counter", stats.hits),
+                ("blob_misses_total", "counter", stats.misses),
+                ("blobs_evicted_total", "counter", stats.evicted),
+                ("blobs_damaged_total", "counter", stats.damaged),
+            ],
+        );
         self.write(&mut text, "requests_total", "counter", Meter::endings);
         self.write(&mut text, "received_bytes_total", "counter", |meter, labels, out| {
             out.push((String::new(), labels.into(), meter.bytes_received.load(Relaxed).to_string()));

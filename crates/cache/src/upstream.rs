@@ -20,6 +20,7 @@ use crate::access::{Domain, Rights};
 use crate::config::UpstreamSettings;
 use crate::grpc::actions::{self, KIND};
 use crate::grpc::digests;
+use crate::meters::exposition;
 
 mod sender;
 
@@ -74,22 +75,21 @@ pub struct UpstreamStats {
 impl UpstreamStats {
     /// As text for Prometheus.
     pub fn text(&self) -> String {
-        let numbers = [
-            ("hits_total", "counter", self.hits),
-            ("misses_total", "counter", self.misses),
-            ("failures_total", "counter", self.failures),
-            ("blobs_fetched_total", "counter", self.blobs_fetched),
-            ("bytes_fetched_total", "counter", self.bytes_fetched),
-            ("queued", "gauge", self.queued),
-            ("blobs_sent_total", "counter", self.blobs_sent),
-            ("actions_sent_total", "counter", self.actions_sent),
-            ("not_queued_total", "counter", self.not_queued),
-            ("not_sent_total", "counter", self.not_sent),
-        ];
-        let line = |(name, kind, value)| {
-            format!("# TYPE pace_cache_upstream_{name} {kind}\npace_cache_upstream_{name} {value}\n")
-        };
-        numbers.into_iter().map(line).collect()
+        exposition(
+            "upstream_",
+            &[
+                ("hits_total", "counter", self.hits),
+                ("misses_total", "counter", self.misses),
+                ("failures_total", "counter", self.failures),
+                ("blobs_fetched_total", "counter", self.blobs_fetched),
+                ("bytes_fetched_total", "counter", self.bytes_fetched),
+                ("queued", "gauge", self.queued),
+                ("blobs_sent_total", "counter", self.blobs_sent),
+                ("actions_sent_total", "counter", self.actions_sent),
+                ("not_queued_total", "counter", self.not_queued),
+                ("not_sent_total", "counter", self.not_sent),
+            ],
+        )
     }
 }
 

@@ -16,8 +16,6 @@ use crate::access::Access;
 const OLDEST: i32 = 0;
 /// Chunk mappings are of 2.13; what it removed, `SplitBlob` and `SpliceBlob`, is served too.
 const NEWEST: i32 = 13;
-/// Chunks of large blobs, in bytes: what the protocol recommends.
-const CHUNK_BYTES: u64 = 512 << 10;
 
 /// Adds the method.
 pub(crate) fn routes(router: Router, service: &Arc<Service>) -> Router {
@@ -53,7 +51,10 @@ fn of_cache(access: &Access) -> api::CacheCapabilities {
         supported_batch_update_compressors: vec![Compressor::Zstd.into()],
         split_blob_support: true,
         splice_blob_support: true,
-        fast_cdc_2020_params: Some(api::FastCdc2020Params { avg_chunk_size_bytes: CHUNK_BYTES, seed: 0 }),
+        fast_cdc_2020_params: Some(api::FastCdc2020Params {
+            avg_chunk_size_bytes: blobs::CHUNK_BYTES_AVERAGE as u64,
+            seed: blobs::CHUNK_SEED,
+        }),
         ..api::CacheCapabilities::default()
     }
 }

@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 use self::bucket::Bucket;
 use crate::config::S3Settings;
+use crate::meters::exposition;
 use crate::service::blocking;
 
 /// Between two looks for segments without a copy.
@@ -75,20 +76,21 @@ pub struct S3Stats {
 impl S3Stats {
     /// As text for Prometheus.
     pub fn text(&self) -> String {
-        let numbers = [
-            ("waiting_segments", "gauge", self.tier.waiting),
-            ("waiting_bytes", "gauge", self.tier.waiting_bytes),
-            ("copies", "gauge", self.tier.copies),
-            ("copied_bytes", "gauge", self.tier.copied_bytes),
-            ("uploaded_segments_total", "counter", self.uploaded),
-            ("uploaded_bytes_total", "counter", self.uploaded_bytes),
-            ("failures_total", "counter", self.failed),
-            ("recalled_total", "counter", self.tier.recalled),
-            ("unreachable_total", "counter", self.tier.unreachable),
-            ("overtaken_segments_total", "counter", self.tier.overtaken),
-        ];
-        let line = |(name, kind, value)| format!("# TYPE pace_cache_s3_{name} {kind}\npace_cache_s3_{name} {value}\n");
-        numbers.into_iter().map(line).collect()
+        exposition(
+            "s3_",
+            &[
+                ("waiting_segments", "gauge", self.tier.waiting),
+                ("waiting_bytes", "gauge", self.tier.waiting_bytes),
+                ("copies", "gauge", self.tier.copies),
+                ("copied_bytes", "gauge", self.tier.copied_bytes),
+                ("uploaded_segments_total", "counter", self.uploaded),
+                ("uploaded_bytes_total", "counter", self.uploaded_bytes),
+                ("failures_total", "counter", self.failed),
+                ("recalled_total", "counter", self.tier.recalled),
+                ("unreachable_total", "counter", self.tier.unreachable),
+                ("overtaken_segments_total", "counter", self.tier.overtaken),
+            ],
+        )
     }
 }
 
