@@ -151,6 +151,8 @@ impl Disk {
         let failed = cannot("read a segment in", &self.dir);
         let mut scan = segment.scan(0, segment.len());
         let (mut copies, mut copied, mut moved) = (Vec::new(), 0, Vec::new());
+        let below = self.below.get().filter(|below| !below.has_copy_of(segment.id));
+        let mut loses = false;
         while let Some(step) = scan.next().map_err(&failed)? {
             let (offset, header, record) = match step {
                 Step::Record { offset, header, bytes } => (offset, header, bytes),
@@ -160,7 +162,10 @@ impl Disk {
                 }
             };
             let Some((tag, seen, found)) = self.live(segment, offset, &header, record)? else { continue };
-            let Some((queue, frequency, byte)) = self.decide(segment, &header, tag, found, judge) else { continue };
+            let Some((queue, frequency, byte)) = self.decide(segment, &header, tag, found, judge) else {
+                loses = loses || below.is_some_and(|below| !below.has(tag));
+                continue;
+            };
             let body = Bytes::copy_from_slice(&record[HEADER_BYTES..]);
             let draft = Draft::new(tag, header, body, Rule::IfAt(found.loc), seen);
             copies.push(Draft { queue, slot: Some(with_frequency(byte, frequency)), ..draft });
@@ -172,6 +177,8 @@ impl Disk {
             }
         }
         self.append(&copies)?;
+        // Said while the segment is still there: who copies it meanwhile takes it back.
+        below.filter(|_| loses).inspect(|below| below.loses(segment.id));
         // It flushes the copies before it says that the segment is gone.
         self.checkpoint(&[segment.id])?;
         self.touch_again(segment, &moved)

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use self::manifest::{Manifest, Object};
 use self::recall::Breaker;
 use crate::checkpoint::sync_dir;
-use crate::disk::{Disk, body, cannot, lock};
+use crate::disk::{Disk, Segments, body, cannot, lock};
 use crate::index::run::{Builder, Run};
 use crate::index::{Loc, compact};
 use crate::record::{HEADER_BYTES, Kind};
@@ -73,7 +73,8 @@ pub struct TierStats {
     pub recalled: u64,
     /// Blobs and entries that are below, and could not be brought back.
     pub unreachable: u64,
-    /// Segments that were emptied here before they were copied, since the disk was full.
+    /// Segments that were emptied here before they were copied, and with them something that is not below: the copies
+    /// are too slow for what is written.
     pub overtaken: u64,
 }
 
@@ -129,6 +130,7 @@ impl Tier {
         self.below.change(|state| {
             let copy = outgoing.copy.clone();
             state.manifest.copied.insert(outgoing.segment);
+            state.lost.remove(&outgoing.segment);
             state.manifest.objects.insert(copy.number, Object { copy, bytes: outgoing.bytes });
             outgoing.run.take().into_iter().for_each(|run| state.add(run));
         })?;
@@ -183,18 +185,17 @@ impl Tier {
         }
     }
 
-    /// Sealed segments without a copy, the oldest first. Notes which of those that waited before are gone.
+    /// Sealed segments without a copy, the oldest first. Counts those that are gone without one.
     fn waiting(&self) -> Vec<Arc<Segment>> {
-        let segments = self.blobs.disk().segments();
         let mut state = lock(&self.below.state);
+        // Not before the lock: a segment that is copied meanwhile would seem to be gone.
+        let segments = self.blobs.disk().segments();
+        self.below.counts.overtaken.fetch_add(state.overtaken(&segments), Relaxed);
         state.manifest.copied.retain(|id| segments.contains_key(id));
         let copied = &state.manifest.copied;
         let due = |segment: &&Arc<Segment>| segment.sealed.load(Relaxed) && !copied.contains(&segment.id);
         let mut waiting: Vec<_> = segments.values().filter(due).cloned().collect();
         waiting.sort_unstable_by_key(|segment| segment.id);
-        let gone = state.waited.iter().filter(|id| !segments.contains_key(id)).count();
-        self.below.counts.overtaken.fetch_add(gone as u64, Relaxed);
-        state.waited = waiting.iter().map(|segment| segment.id).collect();
         waiting
     }
 }
@@ -240,7 +241,9 @@ impl Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        lock(&self.below.state).outgoing -= 1;
+        let outgoing = &mut lock(&self.below.state).outgoing;
+        let at = outgoing.iter().position(|segment| *segment == self.segment);
+        at.map(|at| outgoing.swap_remove(at));
     }
 }
 
@@ -268,16 +271,24 @@ struct State {
     manifest: Manifest,
     /// Newest first.
     runs: Arc<[Arc<Run>]>,
-    /// Segments that had no copy when somebody last looked.
-    waited: BTreeSet<u32>,
-    /// Copies under way.
-    outgoing: usize,
+    /// Segments without a copy of which something goes, or went, that is not below.
+    lost: BTreeSet<u32>,
+    /// Segments of which a copy is under way.
+    outgoing: Vec<u32>,
 }
 
 impl State {
     fn add(&mut self, run: Run) {
         self.manifest.runs.insert(0, run.id);
         self.runs = std::iter::once(Arc::new(run)).chain(self.runs.iter().cloned()).collect();
+    }
+
+    /// How many more segments are gone of which something is lost. One whose copy is under way may still be saved.
+    fn overtaken(&mut self, segments: &Segments) -> u64 {
+        let before = self.lost.len();
+        let outgoing = &self.outgoing;
+        self.lost.retain(|id| segments.contains_key(id) || outgoing.contains(id));
+        (before - self.lost.len()) as u64
     }
 }
 
@@ -299,7 +310,7 @@ impl Below {
         let runs: Vec<_> = manifest.runs.iter().filter_map(|id| Run::open(dir, *id).ok()).map(Arc::new).collect();
         manifest.runs = runs.iter().map(|run| run.id).collect();
         remove_others(dir, &manifest).map_err(&failed)?;
-        let state = State { manifest, runs: runs.into(), waited: BTreeSet::new(), outgoing: 0 };
+        let state = State { manifest, runs: runs.into(), lost: BTreeSet::new(), outgoing: Vec::new() };
         let below = Below {
             dir: dir.to_owned(),
             fetch,
@@ -339,7 +350,7 @@ impl Below {
         let file = File::open(Segment::path(&disk.segments_dir(), segment.id, segment.queue))?;
         // The number comes first: what is purged while this looks is of an earlier number than the purge says.
         let (number, store) = self.next_object();
-        lock(&self.state).outgoing += 1;
+        lock(&self.state).outgoing.push(segment.id);
         let (copy, run_path) = (Copy { store, number }, PathBuf::new());
         let below = self.clone();
         let mut outgoing = Outgoing { below, copy, segment: segment.id, bytes, file, run: None, run_path };
@@ -413,6 +424,22 @@ impl Below {
         })
     }
 
+    pub(crate) fn has_copy_of(&self, segment: u32) -> bool {
+        lock(&self.state).manifest.copied.contains(&segment)
+    }
+
+    /// A segment that is to go has something that is not below.
+    pub(crate) fn loses(&self, segment: u32) {
+        let mut state = lock(&self.state);
+        if !state.manifest.copied.contains(&segment) {
+            state.lost.insert(segment);
+        }
+    }
+
+    pub(crate) fn has(&self, tag: Tag) -> bool {
+        self.find(tag).is_some()
+    }
+
     /// Entries that are only below are not believed any more: a purge could not read who wrote them.
     pub(crate) fn distrust_entries(&self) -> Result<(), Error> {
         self.change(|state| state.manifest.entries_after = state.manifest.next_object)
@@ -421,7 +448,7 @@ impl Below {
     /// What has this tag is not to come back.
     pub(crate) fn remove(&self, tag: Tag) -> Result<(), Error> {
         // A copy under way may have it too, and says so only when it is done.
-        let under_way = lock(&self.state).outgoing > 0;
+        let under_way = !lock(&self.state).outgoing.is_empty();
         if under_way || self.find(tag).is_some() { self.change(|state| state.manifest.remove(tag)) } else { Ok(()) }
     }
 
