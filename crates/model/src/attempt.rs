@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// One attempt, with every expression already rendered: executing it leaves no choice open.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AttemptSpec {
     /// The run.
     pub run: RunId,
@@ -40,7 +40,7 @@ pub struct AttemptSpec {
 }
 
 /// What an attempt does.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Work {
     /// Run a command.
     Command(Arc<CommandSpec>),
@@ -49,7 +49,7 @@ pub enum Work {
 }
 
 /// A command with everything that describes its action.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CommandSpec {
     /// The script.
     pub script: String,
@@ -144,7 +144,7 @@ impl CommandSpec {
 }
 
 /// A named cache directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CacheSpec {
     /// As in [`crate::CacheDir`].
     pub path: String,
@@ -155,7 +155,7 @@ pub struct CacheSpec {
 }
 
 /// A service, rendered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceSpec {
     /// `id`.
     pub id: String,
@@ -170,7 +170,7 @@ pub struct ServiceSpec {
 }
 
 /// An artifact to keep.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ArtifactSpec {
     /// Name.
     pub name: String,
@@ -181,7 +181,7 @@ pub struct ArtifactSpec {
 }
 
 /// How an attempt ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AttemptResult {
     /// Success or the cause of failure.
     pub end: AttemptEnd,
@@ -242,7 +242,7 @@ impl AttemptResult {
 }
 
 /// Success or the cause of failure.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum AttemptEnd {
     /// Exit 0.
     Succeeded,
@@ -253,7 +253,7 @@ pub enum AttemptEnd {
 }
 
 /// Why an attempt failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Cause {
     /// The command's exit code, not 0.
     Exit(i32),
@@ -324,7 +324,7 @@ pub fn signal_name(signal: i32) -> Arc<str> {
 }
 
 /// The execution a cached result comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CachedFrom {
     /// The run that executed it.
     pub run: RunId,
@@ -335,7 +335,7 @@ pub struct CachedFrom {
 }
 
 /// What an attempt wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LayerRef {
     /// Digest of the layer's manifest.
     pub digest: Digest,
@@ -346,7 +346,7 @@ pub struct LayerRef {
 }
 
 /// A kept artifact.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ArtifactRef {
     /// Name.
     pub name: String,

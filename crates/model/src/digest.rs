@@ -63,3 +63,17 @@ impl fmt::Debug for Digest {
         write!(f, "{}/{}", self.short(), self.size)
     }
 }
+
+/// Written as it is shown: `<64 digits>/<size>`.
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+impl<'de> serde::Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parts = text.split_once('/').and_then(|(hex, size)| Digest::from_hex(hex, size.parse().ok()?));
+        parts.ok_or_else(|| serde::de::Error::custom("a digest is 64 hexadecimal digits, a slash and a size"))
+    }
+}

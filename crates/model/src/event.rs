@@ -9,7 +9,7 @@ use core::fmt;
 use crate::{AgentId, AttemptNo, AttemptResult, Cause, Fence, NodeIx, Plan, RunId, Step, Timestamp};
 
 /// A fact about one run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Fact {
     /// When.
     pub at: Timestamp,
@@ -20,7 +20,7 @@ pub struct Fact {
 }
 
 /// What can happen to a run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum RunEvent {
     /// It was asked for.
     Requested {
@@ -96,7 +96,7 @@ pub enum RunEvent {
 }
 
 /// How an instance ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Outcome {
     /// It did what it should; `true`: taken from the cache.
     Succeeded {
@@ -133,7 +133,7 @@ impl Outcome {
 }
 
 /// Why an instance did not run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Skip {
     /// Its `if` is false.
     Condition,
@@ -165,7 +165,7 @@ impl fmt::Display for Skip {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum RunOutcome {
     /// All that ran passed, or was allowed to fail.
     Succeeded,

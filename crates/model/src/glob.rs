@@ -118,7 +118,7 @@ impl fmt::Debug for Glob {
 }
 
 /// Patterns in order: a later one decides over an earlier one, `!` takes out.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct GlobList(pub Vec<Glob>);
 
 impl GlobList {
@@ -257,6 +257,19 @@ fn class(pattern: &[u8], byte: u8) -> Option<usize> {
         }
     }
     (taken != negated).then_some(end + 1)
+}
+
+/// A pattern is kept as it was written.
+impl serde::Serialize for Glob {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+impl<'de> serde::Deserialize<'de> for Glob {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Glob, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Glob::parse(&text).map_err(serde::de::Error::custom)
+    }
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub enum Input {
 }
 
 /// What an agent can do at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Capacity {
     /// Attempts.
     pub slots: u32,

@@ -18,6 +18,7 @@ pub mod input;
 pub mod limits;
 pub mod pipeline;
 pub mod plan;
+pub mod summary;
 pub mod units;
 pub mod usage;
 
@@ -30,5 +31,6 @@ pub use id::*;
 pub use input::*;
 pub use pipeline::*;
 pub use plan::*;
+pub use summary::*;
 pub use units::{Bytes, Span, Timestamp};
 pub use usage::*;

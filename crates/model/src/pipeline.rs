@@ -12,7 +12,7 @@ use crate::expr::{Expr, Template, Value};
 use crate::{Bytes, GlobList, Span, StepId};
 
 /// A checked pipeline.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Pipeline {
     /// `name`.
     pub name: String,
@@ -35,7 +35,7 @@ pub struct Pipeline {
 }
 
 /// `on`. Empty (no `on` in the file) means: started by hand only.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Triggers {
     /// `push`.
     pub push: Option<PushFilter>,
@@ -48,7 +48,7 @@ pub struct Triggers {
 }
 
 /// Filters of a push or a pull request. A filter that is not written lets everything pass.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct PushFilter {
     /// `branches` (of a pull request: the branch it goes to).
     pub branches: Option<GlobList>,
@@ -59,7 +59,7 @@ pub struct PushFilter {
 }
 
 /// One `schedule` entry, checked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Schedule {
     /// Five-field cron expression.
     pub cron: String,
@@ -68,7 +68,7 @@ pub struct Schedule {
 }
 
 /// A declared parameter.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Param {
     /// `type`.
     pub kind: ParamKind,
@@ -83,7 +83,7 @@ pub struct Param {
 }
 
 /// The type of a parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ParamKind {
     /// Text.
     String,
@@ -94,7 +94,7 @@ pub enum ParamKind {
 }
 
 /// `concurrency`: at most one run of a group at a time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Concurrency {
     /// The group's name.
     pub group: Template,
@@ -103,7 +103,7 @@ pub struct Concurrency {
 }
 
 /// What happens when a group is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ConcurrencyPolicy {
     /// The newer run waits.
     Queue,
@@ -112,7 +112,7 @@ pub enum ConcurrencyPolicy {
 }
 
 /// `sla`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Sla {
     /// From request to first attempt.
     pub start_within: Option<Duration>,
@@ -121,7 +121,7 @@ pub struct Sla {
 }
 
 /// A step as written, with `defaults` already filled in.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Step {
     /// `id`, unique in the pipeline; a step of a template use carries the use's id before it: `use.inner`.
     pub id: StepId,
@@ -153,7 +153,7 @@ pub struct Step {
 }
 
 /// What a step does: exactly one of these keys stands in a step. (`use` is gone: the template's steps replaced it.)
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum StepKind {
     /// `cmd`.
     Cmd(Box<CmdStep>),
@@ -166,7 +166,7 @@ pub enum StepKind {
 }
 
 /// `cmd` and everything that describes its action.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CmdStep {
     /// The script. Values that a stranger can set do not stand in it: they are in `cmd_env`, and the script names them.
     pub cmd: Template,
@@ -224,7 +224,7 @@ impl CmdStep {
 }
 
 /// `shell`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Shell {
     /// `sh -eu` (default).
     Sh,
@@ -237,7 +237,7 @@ pub enum Shell {
 }
 
 /// `when`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum When {
     /// All dependencies succeeded (default).
     Success,
@@ -248,7 +248,7 @@ pub enum When {
 }
 
 /// `network`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Network {
     /// Loopback only (default).
     None,
@@ -259,7 +259,7 @@ pub enum Network {
 }
 
 /// `cache`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum CacheMode {
     /// By content (default).
     Auto,
@@ -268,7 +268,7 @@ pub enum CacheMode {
 }
 
 /// One of `caches`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CacheDir {
     /// Where the step sees it: `~/…`, absolute, or relative to the workspace.
     pub path: String,
@@ -279,7 +279,7 @@ pub struct CacheDir {
 }
 
 /// One of `services` (executed by a later version; parsed and checked now).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Service {
     /// `id`: also its host name.
     pub id: String,
@@ -294,7 +294,7 @@ pub struct Service {
 }
 
 /// `ready` of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ready {
     /// How it is asked.
     pub probe: Probe,
@@ -303,7 +303,7 @@ pub struct Ready {
 }
 
 /// How a service is asked whether it is ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Probe {
     /// The port accepts.
     Tcp(u16),
@@ -314,7 +314,7 @@ pub enum Probe {
 }
 
 /// A machine-readable result that later versions read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum ReportKind {
     /// JUnit XML.
     Junit,
@@ -350,7 +350,7 @@ impl ReportKind {
 }
 
 /// One of `artifacts`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Artifact {
     /// `name`.
     pub name: String,
@@ -361,7 +361,7 @@ pub struct Artifact {
 }
 
 /// `approve`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Approve {
     /// `by`: `user:NAME` or `team:NAME`.
     pub by: Vec<String>,
@@ -372,7 +372,7 @@ pub struct Approve {
 }
 
 /// `matrix`.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Matrix {
     /// Axes in the order of the file; each has at least one value.
     pub axes: Vec<(String, Vec<Value>)>,
@@ -383,7 +383,7 @@ pub struct Matrix {
 }
 
 /// `retry`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Retry {
     /// `attempts` in all; 1 when not written.
     pub attempts: u16,
@@ -394,7 +394,7 @@ pub struct Retry {
 }
 
 /// A cause that `retry` names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum RetryOn {
     /// The agent or its lease was lost, or preparing failed for reasons outside the step.
     Lost,
@@ -409,7 +409,7 @@ pub enum RetryOn {
 }
 
 /// How long to wait before the next attempt: `initial * factor^(n-1)`, at most `max`, plus or minus `jitter`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Backoff {
     /// Before the second attempt.
     pub initial: Duration,
@@ -434,7 +434,7 @@ impl Default for Backoff {
 }
 
 /// `timeout`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Timeout {
     /// From start to end. `None`: [`crate::limits::TIMEOUT_DEFAULT`].
     pub total: Option<Duration>,
@@ -443,7 +443,7 @@ pub struct Timeout {
 }
 
 /// `resources`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Resources {
     /// Thousandths of a CPU.
     pub cpu_milli: Option<u32>,
@@ -466,7 +466,7 @@ pub struct Resources {
 }
 
 /// What started a run, as expressions and filters see it.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Trigger {
     /// `event`.
     pub event: Event,
@@ -475,7 +475,7 @@ pub struct Trigger {
 }
 
 /// `event`.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Event {
     /// `event.kind`.
     pub kind: EventKind,
@@ -490,7 +490,7 @@ pub struct Event {
 }
 
 /// `event.kind`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum EventKind {
     /// By hand: `pace run`, the API.
     #[default]
@@ -516,7 +516,7 @@ impl EventKind {
 }
 
 /// `git`.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Git {
     /// 40 hexadecimal digits, or empty outside a repository.
     pub commit: String,

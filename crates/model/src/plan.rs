@@ -10,7 +10,7 @@ use crate::expr::{Template, Value};
 use crate::{Concurrency, EventKind, GroupIx, NodeIx, RunId, RunNumber, Sla, Step, Trigger};
 
 /// Everything that is known when a run is asked for, beside the pipeline itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RunContext {
     /// The run.
     pub run: RunId,
@@ -21,6 +21,7 @@ pub struct RunContext {
     /// Values of all declared parameters, checked against their types.
     pub params: BTreeMap<String, Value>,
     /// Values of the pipeline's `hash(…)` calls.
+    #[serde(with = "pairs")]
     pub hashes: BTreeMap<Vec<String>, String>,
     /// Values of the pipeline's `env("…")` calls.
     pub caller_env: BTreeMap<String, String>,
@@ -32,8 +33,30 @@ pub struct RunContext {
     pub on_failure: OnFailure,
 }
 
+/// A map whose keys are lists, as a list of pairs: keys of JSON are texts.
+mod pairs {
+    use alloc::collections::BTreeMap;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<Vec<String>, String>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        map.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Vec<String>, String>, D::Error> {
+        Ok(Vec::<(Vec<String>, String)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
 /// Which steps a run is asked to do.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Selection {
     /// These and what they need (step ids or instance names); empty: all.
     pub only: Vec<String>,
@@ -46,7 +69,7 @@ pub struct Selection {
 }
 
 /// What a failure does to the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum OnFailure {
     /// No new step starts, running ones end (default).
     #[default]
@@ -58,7 +81,7 @@ pub enum OnFailure {
 }
 
 /// All step instances of a run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Plan {
     /// The pipeline's name.
     pub name: String,
@@ -77,7 +100,7 @@ pub struct Plan {
 }
 
 /// A step and its instances.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Group {
     /// The definition.
     pub step: Arc<Step>,
@@ -92,7 +115,7 @@ pub struct Group {
 }
 
 /// A step instance.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Node {
     /// Its step.
     pub group: GroupIx,
@@ -113,7 +136,7 @@ pub struct Node {
 }
 
 /// One thing an instance waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Need {
     /// Every instance of a step.
     All(GroupIx),
@@ -122,7 +145,7 @@ pub enum Need {
 }
 
 /// Why an instance is known not to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum PlannedSkip {
     /// Its `if` is false.
     Condition,

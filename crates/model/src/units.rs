@@ -5,7 +5,7 @@ use core::fmt;
 use core::time::Duration;
 
 /// Microseconds since 1970-01-01 UTC. Comes from outside as an argument; nothing in the core reads a clock.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
@@ -20,7 +20,7 @@ impl Timestamp {
 }
 
 /// A size in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
@@ -40,7 +40,7 @@ impl fmt::Display for Bytes {
 }
 
 /// A half-open range of bytes in the text of one file of the pipeline.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Span {
     /// Which file: an index into the list of files that `lang` read, 0 for the pipeline file itself.
     pub file: u16,

@@ -8,7 +8,7 @@ use core::time::Duration;
 use crate::Bytes;
 
 /// What an attempt used. Zero where the host cannot count it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Usage {
     /// CPU time, user and system, of all its processes.
     pub cpu: Duration,
@@ -26,7 +26,7 @@ pub struct Usage {
 }
 
 /// A limit that an attempt went over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum LimitHit {
     /// `resources.memory`; `None` when the machine itself had no more.
     Memory(Option<Bytes>),
@@ -71,7 +71,7 @@ impl fmt::Display for LimitHit {
 }
 
 /// What an attempt reached over its network, and what it was refused.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Traffic {
     /// Hosts that it reached, in order of name.
     pub hosts: Vec<HostTraffic>,
@@ -82,7 +82,7 @@ pub struct Traffic {
 }
 
 /// Bytes from and to one host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HostTraffic {
     /// Its name, or its address where only that is known.
     pub host: String,
@@ -97,7 +97,7 @@ pub struct HostTraffic {
 }
 
 /// Something that a step tried to reach and was not let.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Refusal {
     /// `host:port`, or a name alone when it did not get further than asking for its address.
     pub what: String,

@@ -8,7 +8,7 @@ use super::Value;
 use crate::{Span, StepId};
 
 /// An expression with the place it was written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Expr {
     /// Where.
     pub span: Span,
@@ -17,7 +17,7 @@ pub struct Expr {
 }
 
 /// The forms of an expression.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum ExprKind {
     /// `1`, `"x"`, `true`, `null`.
     Literal(Value),
@@ -48,7 +48,7 @@ pub enum ExprKind {
 }
 
 /// A value from outside the expression.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum ContextPath {
     /// `event.kind` and so on, `git.branch` and so on, `run.number`, `run.id`, `params.x`, `env.X`, `matrix.x`,
     /// `secrets.X` (which is the name `X`, never the value).
@@ -58,7 +58,7 @@ pub enum ContextPath {
 }
 
 /// The contexts but `steps`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Root {
     /// `event`: kind, title, number, author.
     Event,
@@ -77,7 +77,7 @@ pub enum Root {
 }
 
 /// What an expression may ask of another step.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum StepField {
     /// `success`, `failure`, `skipped` or `cancelled`.
     Outcome,
@@ -86,7 +86,7 @@ pub enum StepField {
 }
 
 /// `!`, `-`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum UnaryOp {
     /// `!`.
     Not,
@@ -95,7 +95,7 @@ pub enum UnaryOp {
 }
 
 /// Operators between two values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "each is its own sign")]
 pub enum BinaryOp {
     Or,
@@ -115,7 +115,7 @@ pub enum BinaryOp {
 }
 
 /// Functions and methods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Function {
     /// `hash(glob…)`: SHA-256 over the matching files of the repository as the run found it; literal arguments only.
     Hash,
@@ -156,7 +156,7 @@ pub enum Function {
 }
 
 /// Macros over a list or the keys of a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "each is the CEL macro of its name")]
 pub enum Macro {
     All,
@@ -167,14 +167,14 @@ pub enum Macro {
 }
 
 /// A text with `${{ }}` in it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Template {
     /// Its parts in order.
     pub parts: Vec<TemplatePart>,
 }
 
 /// A part of a template.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum TemplatePart {
     /// As written.
     Text(String),

@@ -5,7 +5,7 @@ use core::cmp::Ordering;
 use core::fmt;
 
 /// A version; compares by precedence (build metadata is not compared).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Semver {
     /// First number.
     pub major: u64,

@@ -8,7 +8,7 @@ use core::fmt;
 use super::Semver;
 
 /// A value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Value {
     /// `null`.
     Null,

@@ -1,0 +1,20 @@
+//! The server: one process, one port. Triggers come in, runs are decided, agents execute, statuses go out; every fact is an
+//! event in the store.
+//!
+//! ```text
+//! hooks ─▶ store (delivery) ─▶ intake ─▶ desk: decide, append, fold ─▶ hub (agents), errands (forges, notices)
+//! api, web ─────────────────────────────▶ desk                     └─▶ live (SSE), metrics, traces
+//! ```
+//!
+//! `desk` is the only thing that changes a run: it owns the engine's world in one thread. Everybody else asks it, or reads
+//! the store.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod desk;
+pub mod live;
+pub mod records;
+mod shared;
+
+pub use config::Config;
+pub use shared::Shared;
