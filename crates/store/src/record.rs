@@ -1,15 +1,6 @@
-//! What people keep beside the runs: projects, users, tokens, secrets.
+//! A record as it is kept.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-/// A value that is kept under a key.
-pub trait Record: Serialize + DeserializeOwned {
-    /// Kind: `project`, `token`. Never changed.
-    const KIND: &'static str;
-    /// The key, unique among its kind.
-    fn key(&self) -> String;
-}
+pub use model::Record;
 
 /// A record as it is kept.
 #[derive(Clone, Debug, PartialEq)]
