@@ -487,6 +487,9 @@ pub struct Event {
     pub author: String,
     /// Changed files, if known; path filters read them.
     pub changed: Option<Vec<String>>,
+    /// It comes from a fork: its run gets no secrets and writes into no cache.
+    #[serde(default)]
+    pub fork: bool,
 }
 
 /// `event.kind`.

@@ -15,6 +15,7 @@ pub mod desk;
 pub mod live;
 pub mod records;
 mod shared;
+pub mod sources;
 
 pub use config::Config;
 pub use shared::Shared;

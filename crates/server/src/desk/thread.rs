@@ -1,0 +1,206 @@
+//! The desk's thread: lead, read the active runs from the log, take inputs until that is over, and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use engine::World;
+use store::{Epoch, Store, StoreError};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::clock::Clock;
+use super::keep::Keep;
+use super::{Asked, Desk, HubOrder, Refusal, of_store};
+use crate::live::Live;
+use crate::records::Project;
+
+/// Inputs that share one append.
+const INPUTS_MAX: usize = 1024;
+/// How often a server that does not lead asks whether it may.
+const LEAD_EVERY: Duration = Duration::from_millis(500);
+/// After a failure: doubled each time, up to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// Without a timer in the world.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+/// Projects that are read at a time.
+const PAGE: usize = 500;
+
+/// The thread.
+struct Thread {
+    who: String,
+    store: Store,
+    live: Live,
+    inbox: Receiver<Asked>,
+    orders: UnboundedSender<HubOrder>,
+    epoch: Arc<AtomicU64>,
+    pause: Duration,
+}
+
+/// All that is true while this server leads.
+pub(super) struct Leading {
+    pub(super) epoch: Epoch,
+    pub(super) world: World,
+    pub(super) keep: Keep,
+    pub(super) clock: Clock,
+}
+
+/// Why a leadership ended, or none began.
+pub(super) enum Over {
+    /// It was told to stop.
+    Stopped(Sender<()>),
+    /// Nobody is left who could ask.
+    Alone,
+    /// The log does not take what was decided, so what was decided never happened.
+    Fault(Refusal),
+}
+
+/// Starts the thread.
+pub(super) fn start(
+    who: &str,
+    desk: &Desk,
+    live: Live,
+    inbox: Receiver<Asked>,
+    orders: UnboundedSender<HubOrder>,
+) -> std::io::Result<()> {
+    let (store, epoch) = (desk.store.clone(), desk.epoch.clone());
+    let thread = Thread { who: who.into(), store, live, inbox, orders, epoch, pause: PAUSE.0 };
+    std::thread::Builder::new().name("desk".into()).spawn(move || thread.run()).map(drop)
+}
+
+impl Thread {
+    fn run(mut self) {
+        loop {
+            let over = match self.lead() {
+                Ok(epoch) => self.reign(epoch),
+                Err(over) => over,
+            };
+            match over {
+                Over::Alone => return,
+                Over::Stopped(done) => {
+                    let _ = done.send(());
+                    return;
+                }
+                Over::Fault(refusal) => {
+                    tracing::warn!("the desk begins anew: {refusal}");
+                    if let Err(Over::Stopped(done)) = self.pass(self.pause, &refusal) {
+                        let _ = done.send(());
+                        return;
+                    }
+                    self.pause = (self.pause * 2).min(PAUSE.1);
+                }
+            }
+        }
+    }
+
+    /// Waits until this server leads.
+    fn lead(&mut self) -> Result<Epoch, Over> {
+        loop {
+            match self.store.lead(&self.who) {
+                Ok(Some(epoch)) => return Ok(epoch),
+                Ok(None) => self.pass(LEAD_EVERY, &Refusal::NotLeader)?,
+                Err(error) => return Err(Over::Fault(of_store(error))),
+            }
+        }
+    }
+
+    /// From the first fact that is read to the last that is written.
+    fn reign(&mut self, epoch: Epoch) -> Over {
+        let over = match self.rebuild(epoch) {
+            Err(refusal) => Over::Fault(refusal),
+            Ok(mut leading) => {
+                self.epoch.store(epoch.0, Ordering::Release);
+                tracing::info!(epoch = epoch.0, runs = leading.world.runs().count(), "this server leads");
+                self.order(HubOrder::Lead);
+                let over = self.serve(&mut leading);
+                self.epoch.store(0, Ordering::Release);
+                self.order(HubOrder::Hush);
+                over
+            }
+        };
+        // If it cannot be given back now, it ends with the connection.
+        let _ = self.store.step_down(epoch);
+        over
+    }
+
+    fn rebuild(&self, epoch: Epoch) -> Result<Leading, Refusal> {
+        let (mut world, mut keep) = (World::new(), Keep::default());
+        let mut after = String::new();
+        loop {
+            let page = self.store.records::<Project>("", &after, PAGE).map_err(of_store)?;
+            let Some(last) = page.last() else { break };
+            after = last.value.name.clone();
+            keep.tenants.extend(page.into_iter().map(|kept| (kept.value.id(), kept.value.tenant)));
+        }
+        for run in self.store.active_runs().map_err(of_store)? {
+            for fact in self.store.facts_of(&run.run).map_err(of_store)? {
+                world.fold(&fact).map_err(|illegal| Refusal::Unavailable(illegal.to_string()))?;
+                keep.fold(&run.project, &fact);
+            }
+        }
+        // Numbers are read from the store when they are needed first: it knows of ended runs, too.
+        keep.numbers.clear();
+        Ok(Leading { epoch, world, keep, clock: Clock::new() })
+    }
+
+    /// Takes inputs until that is over. The only place that waits.
+    fn serve(&mut self, leading: &mut Leading) -> Over {
+        leading.recover(&self.orders);
+        loop {
+            let now = leading.clock.now();
+            let wait = leading.world.next_wake().map_or(WAIT_MAX, |at| at.since(now).min(WAIT_MAX));
+            let first = match self.inbox.recv_timeout(wait) {
+                Ok(asked) => Some(asked),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return Over::Alone,
+            };
+            let batch = first.into_iter().chain(self.inbox.try_iter()).take(INPUTS_MAX);
+            match leading.round(batch, &self.store, &self.live, &self.orders) {
+                Ok(None) => self.pause = PAUSE.0,
+                Ok(Some(done)) => return Over::Stopped(done),
+                Err(refusal) => return Over::Fault(refusal),
+            }
+        }
+    }
+
+    /// Lets time pass while it does not lead; whoever asks hears why.
+    fn pass(&self, time: Duration, why: &Refusal) -> Result<(), Over> {
+        let until = Instant::now() + time;
+        loop {
+            match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Asked::Stop { done }) => return Err(Over::Stopped(done)),
+                Ok(asked) => asked.refuse(why),
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return Err(Over::Alone),
+            }
+        }
+    }
+
+    fn order(&self, order: HubOrder) {
+        // Without a hub (it ends before the desk) nobody is to be told.
+        let _ = self.orders.send(order);
+    }
+}
+
+impl Asked {
+    /// It cannot be done.
+    pub(super) fn refuse(self, why: &Refusal) {
+        match self {
+            Asked::Tell { done, .. } => {
+                if let Some(done) = done {
+                    done(Err(why.clone()));
+                }
+            }
+            // Who does not wait any more needs no answer.
+            Asked::Run { reply, .. } => drop(reply.send(Err(why.clone()))),
+            Asked::Act { reply, .. } => drop(reply.send(Err(why.clone()))),
+            Asked::Waiting { .. } | Asked::Stop { .. } => {}
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Refusal {
+        of_store(error)
+    }
+}
