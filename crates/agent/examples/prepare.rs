@@ -46,6 +46,7 @@ fn config(dir: &Path) -> Config {
         images: image::Options::new(dir),
         open_files_soft: None,
         shared: None,
+        whole_logs: false,
         keep_failed: true,
     }
 }
@@ -71,6 +72,7 @@ fn round(
         cache_scope: "t".into(),
         shared_scope: None,
         log_dir: folder("log"),
+        cache: None,
         artifact_dir: folder("artifacts"),
     };
     agent.begin(&run, project);

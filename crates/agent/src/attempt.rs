@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use cas::{ActionRecord, Tree};
-use model::{AttemptEnd, AttemptResult, AttemptSpec, CacheMode, Cause, CommandSpec, Work};
+use model::{AttemptEnd, AttemptResult, AttemptSpec, CacheMode, Cause, CommandSpec, NodeIx, Work};
 use sandbox::{Child, SpawnError};
 
 use crate::action::{Action, Surroundings, interpreter};
@@ -27,7 +27,7 @@ use crate::record::{Entry, Fresh};
 use crate::remake::with_remakes;
 use crate::report::Feed;
 use crate::room::Room;
-use crate::run::{Done, Inputs, Place, Run};
+use crate::run::{Done, Inputs, Place, Run, lock};
 use crate::settle::Ran;
 use crate::stage::{Scene, Stage, refuse_without_sandbox};
 use crate::supervise::{Stopper, supervise};
@@ -62,15 +62,17 @@ pub(crate) struct Given {
 impl Given {
     /// # Errors
     /// A secret is asked for that nobody gave; an image is not to be had.
-    pub(crate) fn to(command: &CommandSpec, agent: &Shared, run: &Run) -> Result<Given, Cause> {
+    pub(crate) fn to(command: &CommandSpec, node: NodeIx, agent: &Shared, run: &Run) -> Result<Given, Cause> {
         let images = Resolutions::of(command, &run.images, agent)?;
         let mut given = Given::default();
         given.images = images;
         for name in &command.pass_env {
             given.passed.extend(agent.config.caller_env.get(name).map(|value| (name.clone(), value.clone())));
         }
+        let own = lock(&run.secrets).get(&node).cloned();
         for name in &command.secrets {
-            let secret = agent.config.secrets.get(name).ok_or_else(|| {
+            let secret = own.as_ref().and_then(|own| own.get(name)).or_else(|| agent.config.secrets.get(name));
+            let secret = secret.ok_or_else(|| {
                 Cause::Refused(format!("the secret `{name}` is not known here; give it by file or environment"))
             })?;
             if secret.reveal().len() < MASKED_BYTES_MIN {
@@ -78,7 +80,7 @@ impl Given {
                     "the secret `{name}` has fewer than {MASKED_BYTES_MIN} bytes and is not masked in the log"
                 ));
             }
-            given.versions.insert(name.clone(), agent.version_key.version(secret));
+            given.versions.insert(name.clone(), lock(&agent.version_key).version(secret));
             given.secrets.insert(name.clone(), secret.reveal().to_string());
         }
         given.masker = Arc::new(Masker::new(given.secrets.values().map(String::as_str)));
@@ -134,7 +136,7 @@ fn begin(
             if agent.config.executor == Executor::Process {
                 refuse_without_sandbox(command)?;
             }
-            let given = Given::to(command, agent, run)?;
+            let given = Given::to(command, spec.node, agent, run)?;
             let at = Attempt { agent, run, spec, command, given: &given, feed, stopper, since };
             let mut result = with_remakes(agent, run, stopper, || at.go())?;
             result.notes.extend(given.notes.iter().cloned());
@@ -155,6 +157,7 @@ pub(crate) fn remember_without_layer(run: &Run, spec: &Arc<AttemptSpec>, action:
             manifest: None,
             place: Mutex::new(Place::Stored),
             action,
+            elsewhere: false,
             healing: Mutex::default(),
         });
     }
@@ -187,7 +190,7 @@ impl Attempt<'_> {
         let action = self.compose(&inputs);
         let mut expected = None;
         if self.command.cache == CacheMode::Auto && !self.command.fresh {
-            match hit::find(self.agent, self.command, &action) {
+            match hit::find(self.agent, self.run, self.command, &action) {
                 Some(known) if self.command.verify => expected = Some(known.record),
                 Some(known) => {
                     let far = known.far;
@@ -270,7 +273,7 @@ impl Attempt<'_> {
     fn furnish(&self, inputs: &Inputs) -> Result<Bench, Halt> {
         let room = Room::take(self.run, self.agent.made.fetch_add(1, Ordering::Relaxed))?;
         room.lay_desk(&self.command.script)?;
-        hit::bring_all(self.agent, &inputs.stack);
+        hit::bring_all(self.run, &inputs.stack);
         let lowers = match self.agent.config.executor {
             Executor::Sandbox => {
                 let layers = workspace::layer_dirs(inputs, |done| hit::directory(self.agent, self.run, done))?;
@@ -279,7 +282,7 @@ impl Attempt<'_> {
                 lowers
             }
             Executor::Process => {
-                inputs.stack.iter().try_for_each(|done| hit::bring(self.agent, done))?;
+                inputs.stack.iter().try_for_each(|done| hit::bring(self.agent, self.run, done))?;
                 plain::lay_out(self.run, &self.agent.store, inputs, &room.upper)?;
                 Vec::new()
             }
@@ -328,7 +331,7 @@ impl Attempt<'_> {
             let mut lease = self.agent.named.open(&scoped(&cache.key), &fallback)?;
             let project = &self.run.project;
             let share = project.shared_scope.as_ref().map(|scope| Asked::new(cache, scope, &project.cache_scope));
-            if let (Some(far), Some(asked), false) = (&self.agent.far, &share, lease.exact)
+            if let (Some(far), Some(asked), false) = (&self.run.far, &share, lease.exact)
                 && far.bring_cache(&self.agent.named, asked, lease.from.is_some(), &self.run.scratch)
             {
                 lease = self.agent.named.open(&scoped(&cache.key), &fallback)?;

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::far::Far;
+
 /// What an agent is told once.
 #[derive(Debug)]
 pub struct Config {
@@ -30,6 +32,8 @@ pub struct Config {
     pub open_files_soft: Option<u64>,
     /// A cache that is shared with other machines.
     pub shared: Option<SharedCache>,
+    /// An attempt whose log cannot be written to its end fails: somebody else shows that log.
+    pub whole_logs: bool,
     /// Keep the sandboxes of failed attempts for `pace shell`: those of the last [`crate::KEPT_RUNS_MAX`] runs.
     pub keep_failed: bool,
 }
@@ -46,6 +50,10 @@ pub struct SharedCache {
     /// A named cache with more bytes stays here.
     pub snapshot_bytes_max: u64,
 }
+
+/// A shared cache with what is known of it, for all runs that use it alike. Made by [`crate::Agent::way`].
+#[derive(Clone, Debug)]
+pub struct CacheWay(pub(crate) Arc<Far>);
 
 /// What `network: full` is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +133,8 @@ pub struct Project {
     pub cache_scope: String,
     /// And with other machines under this scope; `None`: not with other machines.
     pub shared_scope: Option<String>,
+    /// The shared cache of this run, instead of [`Config::shared`].
+    pub cache: Option<CacheWay>,
     /// Artifacts go to `<artifact_dir>/<name>[-<version>]/…`. Made when the first one is kept.
     pub artifact_dir: PathBuf,
 }

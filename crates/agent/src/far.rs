@@ -2,6 +2,7 @@
 //! executed here is uploaded beside the next steps. Nothing of it fails a step: what does not work there is done here.
 
 mod caches;
+mod present;
 mod upload;
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ pub(crate) struct Far {
     /// Held by whoever fetches a named cache.
     bringing: Mutex<()>,
     uploads: Option<upload::Uploads>,
+    present: present::Present,
 }
 
 /// What a shared cache was good for.
@@ -77,6 +79,7 @@ impl Far {
             notes: Mutex::default(),
             bringing: Mutex::default(),
             uploads,
+            present: present::Present::default(),
         }
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn read_file(agent: &Shared, run: &Run, spec: &AttemptSpec, path: &st
         .find(|done| done.layer.iter().any(|layer| layer.entries.iter().any(|entry| entry.path == path)));
     let bytes = match writer {
         Some(writer) if digest.size <= FILE_BYTES_MAX as u64 => {
-            if let Some(far) = &agent.far {
+            if let Some(far) = &run.far {
                 // One file of a layer that may be large. Not to be had there: it is missing here, too.
                 let _ = far.fetch(std::iter::once(crate::far::Wanted::plain(&digest)));
             }

@@ -26,7 +26,7 @@ pub(crate) struct Known {
 
 /// The result of an action, if all it names is to be had and it has what this step must leave: from here, else from the
 /// shared cache.
-pub(crate) fn find(agent: &Shared, spec: &CommandSpec, action: &Action) -> Option<Known> {
+pub(crate) fn find(agent: &Shared, run: &Run, spec: &CommandSpec, action: &Action) -> Option<Known> {
     // Recorded when nothing depended on the step, so nothing of what it wrote was kept.
     let has_layer = |record: &ActionRecord| record.layer.is_some() || !(spec.has_dependants || spec.outputs.is_some());
     let here = agent.actions.lookup(&action.digest);
@@ -37,7 +37,7 @@ pub(crate) fn find(agent: &Shared, spec: &CommandSpec, action: &Action) -> Optio
     if let Some(record) = here.filter(|record| is_complete && has_layer(record)) {
         return Some(Known { record, far: false });
     }
-    let record = agent.far.as_ref()?.look_up(&action.digest)?;
+    let record = run.far.as_ref()?.look_up(&action.digest)?;
     has_layer(&record).then_some(Known { record, far: true })
 }
 
@@ -62,8 +62,9 @@ pub(crate) fn adopt(
         tree,
         layer,
         manifest: record.layer,
-        place: Mutex::new(if known.far { Place::Far(Box::new(record.clone())) } else { Place::Stored }),
+        place: Mutex::new(if known.far { Place::Far(Some(Box::new(record.clone()))) } else { Place::Stored }),
         action: Some(action.digest),
+        elsewhere: false,
         healing: Mutex::default(),
     });
     Some(())
@@ -73,7 +74,7 @@ pub(crate) fn adopt(
 pub(crate) fn replay(at: &Attempt<'_>, inputs: &Inputs, action: &Action, known: Known) -> Option<AttemptResult> {
     let Attempt { agent, run, spec, command, feed, .. } = at;
     if known.far {
-        agent.far.as_ref()?.fetch(far::extras(&known.record)).ok()?;
+        run.far.as_ref()?.fetch(far::extras(&known.record)).ok()?;
     }
     let record = &known.record;
     let artifacts = artifacts(agent, run, command, record)?;
@@ -81,7 +82,7 @@ pub(crate) fn replay(at: &Attempt<'_>, inputs: &Inputs, action: &Action, known: 
     let logged = replay_log(agent, run, spec, record, feed)?;
     if known.far {
         keep_if_whole(agent, &action.digest, record);
-        agent.far.as_ref()?.used();
+        run.far.as_ref()?.used();
     }
     let record = known.record;
     Some(AttemptResult {
@@ -126,8 +127,8 @@ fn keep_if_whole(agent: &Shared, action: &model::Digest, record: &ActionRecord) 
 }
 
 /// Fetches all layers of a stack that are still far, in one go. What does not come is noticed layer by layer.
-pub(crate) fn bring_all(agent: &Shared, stack: &[Arc<Done>]) {
-    let Some(far) = &agent.far else { return };
+pub(crate) fn bring_all(run: &Run, stack: &[Arc<Done>]) {
+    let Some(far) = &run.far else { return };
     let is_far = |done: &&Arc<Done>| matches!(&*lock(&done.place), Place::Far(_));
     let layers: Vec<Arc<Layer>> = stack.iter().filter(is_far).filter_map(|done| done.layer.clone()).collect();
     if layers.len() > 1 {
@@ -140,15 +141,15 @@ pub(crate) fn bring_all(agent: &Shared, stack: &[Arc<Done>]) {
 ///
 /// # Errors
 /// [`Halt::Remake`] when it is not to be had any more.
-pub(crate) fn bring(agent: &Shared, done: &Done) -> Result<(), Halt> {
-    bring_to(agent, done, &mut lock(&done.place))
+pub(crate) fn bring(agent: &Shared, run: &Run, done: &Done) -> Result<(), Halt> {
+    bring_to(agent, run, done, &mut lock(&done.place))
 }
 
-fn bring_to(agent: &Shared, done: &Done, place: &mut Place) -> Result<(), Halt> {
+fn bring_to(agent: &Shared, run: &Run, done: &Done, place: &mut Place) -> Result<(), Halt> {
     let Place::Far(record) = &*place else { return Ok(()) };
-    let (Some(far), Some(layer)) = (&agent.far, &done.layer) else { return Ok(()) };
+    let (Some(far), Some(layer)) = (&run.far, &done.layer) else { return Ok(()) };
     far.fetch_layer(layer).map_err(|_| Halt::Remake(done.spec.node))?;
-    if let Some(action) = &done.action {
+    if let (Some(action), Some(record)) = (&done.action, record) {
         keep_if_whole(agent, action, record);
     }
     *place = Place::Stored;
@@ -167,7 +168,7 @@ pub(crate) fn directory(agent: &Shared, run: &Run, done: &Done) -> Result<Option
     }
     // Names and sizes of somebody else's may be more than this file system takes.
     let is_foreign = matches!(&*place, Place::Far(_));
-    bring_to(agent, done, &mut place)?;
+    bring_to(agent, run, done, &mut place)?;
     let number = agent.made.fetch_add(1, Ordering::Relaxed);
     let path = run.scratch.join(format!("layer-{}-{number}", done.spec.node.0));
     layer.restore(&agent.store, &path).map_err(|error| match error {

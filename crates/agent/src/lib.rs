@@ -8,6 +8,7 @@ mod action;
 mod attempt;
 mod cache_dirs;
 mod config;
+mod elsewhere;
 mod far;
 mod fragment;
 mod ground;
@@ -67,10 +68,12 @@ use secret::VersionKey;
 use supervise::Stopper;
 
 pub use action::{ActionParts, Difference, differences};
-pub use config::{AgentError, Config, Executor, FullNetwork, Project, Secret, SharedCache};
+pub use config::{AgentError, CacheWay, Config, Executor, FullNetwork, Project, Secret, SharedCache};
+pub use elsewhere::Elsewhere;
 pub use far::{SharedCounts, Uploading};
 pub use groups::machine_quota;
 pub use report::{LogLine, Report};
+pub use secret::KEY_BYTES;
 pub use shell::Shell;
 
 /// Runs whose failed sandboxes are kept for `pace shell`.
@@ -109,7 +112,7 @@ struct Shared {
     actions: ActionStore,
     named: NamedCaches,
     scratch: Scratch,
-    version_key: VersionKey,
+    version_key: Mutex<VersionKey>,
     feed: Feed,
     recorder: Recorder,
     far: Option<Arc<far::Far>>,
@@ -150,9 +153,9 @@ impl Agent {
         let shared = Arc::new(Shared {
             named,
             scratch: Scratch::open(&config.cache_dir)?,
-            version_key: VersionKey::open(&config.state_dir)?,
+            version_key: Mutex::new(VersionKey::open(&config.state_dir)?),
             feed: Feed::new(reports),
-            recorder: Recorder::start(store.clone(), actions.clone(), far.clone()).map_err(thread)?,
+            recorder: Recorder::start(store.clone(), actions.clone()).map_err(thread)?,
             far,
             store,
             actions,
@@ -189,11 +192,51 @@ impl Agent {
         let made = std::fs::create_dir(&scratch).map_err(|e| format!("cannot make {}: {e}", scratch.display()));
         let pin = cas::Pin::hold(&agent.config.cache_dir, run).map_err(|error| error.to_string());
         let unusable = made.err().or_else(|| pin.as_ref().err().cloned());
-        let known = Run::new(run.clone(), project, scratch, unusable, pin.ok());
+        let far = project.cache.as_ref().map(|way| way.0.clone()).or_else(|| agent.far.clone());
+        let known = Run::new(run.clone(), project, far, scratch, unusable, pin.ok());
         lock(&agent.runs).insert(run.clone(), Arc::new(known));
         if let Some(far) = &agent.far {
             far.begin(run);
         }
+    }
+
+    /// A shared cache for runs that do not use the agent's own. One of them serves all runs that use it alike.
+    pub fn way(&self, cache: &SharedCache) -> CacheWay {
+        CacheWay(Arc::new(far::Far::new(cache, &self.shared.store, &self.shared.named)))
+    }
+
+    /// Takes this key for the versions of secrets in action keys, so that agents with the same key make the same ones.
+    pub fn set_version_key(&self, key: [u8; KEY_BYTES]) {
+        *lock(&self.shared.version_key) = VersionKey(key);
+    }
+
+    /// Makes known what an instance wrote that another agent executed; what that one needed itself comes first. Fetches the
+    /// list of its files, and the files when somebody reads them.
+    ///
+    /// # Errors
+    /// The run is not begun, or the shared cache does not have it. A sentence.
+    pub fn know(&self, run: &RunId, ended: Elsewhere) -> Result<(), AgentError> {
+        let run = self.shared.run(run).ok_or_else(|| AgentError::Attempt("its run is not begun".into()))?;
+        elsewhere::know(&self.shared, &run, ended).map_err(AgentError::Attempt)
+    }
+
+    /// Puts what a result names, layer, artifacts and reports, into the run's shared cache, and returns when it is there.
+    /// Nothing happens without one.
+    ///
+    /// # Errors
+    /// The cache does not take it, or a part is gone. A sentence.
+    pub fn publish(&self, run: &RunId, result: &AttemptResult) -> Result<(), AgentError> {
+        let Some(run) = self.shared.run(run) else { return Ok(()) };
+        elsewhere::publish(&self.shared, &run, result).map_err(AgentError::Attempt)
+    }
+
+    /// As [`Agent::execute`], with secrets that this attempt alone gets, over those of [`Config::secrets`]. They are
+    /// forgotten when it ends.
+    pub fn execute_with(&self, spec: Arc<AttemptSpec>, secrets: BTreeMap<String, Secret>) {
+        if let Some(run) = self.shared.run(&spec.run) {
+            lock(&run.secrets).insert(spec.node, Arc::new(secrets));
+        }
+        self.execute(spec);
     }
 
     /// Executes an attempt when a slot is free; [`Report::Finished`] tells its end.
@@ -243,10 +286,9 @@ impl Agent {
     /// Waits until everything that this run leaves for the shared cache is there. `go_on` is asked all the while, and ends it
     /// by `false`. Returns sentences about what went wrong; nothing of that is a failure of the run.
     pub fn share(&self, run: &RunId, go_on: &mut dyn FnMut(Uploading) -> bool) -> Vec<String> {
-        let Some(far) = &self.shared.far else { return Vec::new() };
-        if let Some(run) = self.shared.run(run) {
-            record::wait(&run);
-        }
+        let Some(run) = self.shared.run(run) else { return Vec::new() };
+        let Some(far) = &run.far else { return Vec::new() };
+        record::wait(&run);
         far.finish(go_on)
     }
 
@@ -362,6 +404,9 @@ impl Shared {
                 AttemptResult::ended(AttemptEnd::Failed(Cause::Infrastructure(why.into())))
             });
             lock(&self.stoppers).remove(&(spec.run.clone(), spec.node, spec.fence));
+            if let Some(run) = self.run(&spec.run) {
+                lock(&run.secrets).remove(&spec.node);
+            }
             self.finished(&spec, result);
         }
     }
@@ -410,7 +455,8 @@ impl Shared {
         command: &CommandSpec,
     ) -> Result<(run::Inputs, action::Action), AgentError> {
         let inputs = run.inputs(spec).map_err(|cause| AgentError::Attempt(cause.to_string()))?;
-        let given = attempt::Given::to(command, self, run).map_err(|cause| AgentError::Attempt(cause.to_string()))?;
+        let given = attempt::Given::to(command, spec.node, self, run)
+            .map_err(|cause| AgentError::Attempt(cause.to_string()))?;
         let action = attempt::compose(self, command, &given, &inputs.shown);
         Ok((inputs, action))
     }
@@ -428,7 +474,7 @@ impl Shared {
             CacheMode::Never => "`cache: never`",
             CacheMode::Auto if command.fresh => "the cache is not to be used",
             CacheMode::Auto => {
-                let known = hit::find(self, command, &action)
+                let known = hit::find(self, &run, command, &action)
                     .filter(|known| hit::adopt(self, &run, spec, &inputs, &action, known).is_some());
                 if let Some(hit::Known { record, .. }) = known {
                     let from = CachedFrom { run: record.run, number: record.number, took: record.took };

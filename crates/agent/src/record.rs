@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use cas::{ActionRecord, ActionStore, Store, Tree};
 
 use crate::action::Action;
-use crate::far::{Far, Job, SharedResult};
+use crate::far::{Job, SharedResult};
 use crate::run::{Run, lock};
 
 /// Names in a note; the rest is counted.
@@ -43,9 +43,9 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn start(store: Store, actions: ActionStore, far: Option<Arc<Far>>) -> std::io::Result<Recorder> {
+    pub(crate) fn start(store: Store, actions: ActionStore) -> std::io::Result<Recorder> {
         let (to, from) = channel();
-        let desk = Desk { store, actions, far };
+        let desk = Desk { store, actions };
         let thread = std::thread::Builder::new().name("record".into()).spawn(move || write_all(&from, &desk))?;
         Ok(Recorder { to: Some(to), thread: Some(thread) })
     }
@@ -86,7 +86,6 @@ fn settle(run: &Run) {
 struct Desk {
     store: Store,
     actions: ActionStore,
-    far: Option<Arc<Far>>,
 }
 
 fn write_all(from: &Receiver<Entry>, desk: &Desk) {
@@ -120,7 +119,7 @@ struct Moved {
 }
 
 fn write(entry: Entry, moved: &Moved, desk: &Desk) -> Result<(), String> {
-    let Desk { store, actions, far: shared } = desk;
+    let Desk { store, actions } = desk;
     let Entry { run, step, action, fresh, far } = entry;
     let refused = |error: cas::StoreError| format!("the result of step `{step}` was not recorded: {error}");
     if let Some(Fresh { mut record, log, base }) = fresh {
@@ -129,7 +128,7 @@ fn write(entry: Entry, moved: &Moved, desk: &Desk) -> Result<(), String> {
         record.log = Some(store.put_file(&log, true).map_err(refused)?);
         actions.record(&action.digest, &record).map_err(refused)?;
         actions.note_outcome(&action.digest, true).map_err(refused)?;
-        if let Some(shared) = shared {
+        if let Some(shared) = &run.far {
             let (step, action) = (step.clone(), action.clone());
             shared.share(Job::Result(Box::new(SharedResult { step, action, record })));
         }

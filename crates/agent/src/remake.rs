@@ -44,6 +44,12 @@ fn remake(agent: &Shared, run: &Arc<Run>, node: NodeIx, stopper: &Stopper) -> Re
     if run.done(node).is_none_or(|now| !Arc::ptr_eq(&now, &damaged)) {
         return Ok(None);
     }
+    if damaged.elsewhere {
+        return Err(trouble(&format!(
+            "what step `{}` wrote on another agent is not in the server's cache any more; run that step again",
+            damaged.spec.name
+        )));
+    }
     if let Some(action) = &damaged.action {
         agent.actions.remove(action);
     }

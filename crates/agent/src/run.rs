@@ -8,7 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use cas::{Layer, LayerKind, Tree};
 use model::{AttemptSpec, Cause, GlobList, LayerRef, NodeIx, RunId, Work};
 
-use crate::config::Project;
+use crate::config::{Project, Secret};
+use crate::far::Far;
 use crate::images::Names;
 use crate::reach::Pool;
 use crate::room::Room;
@@ -23,6 +24,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Run {
     pub(crate) id: RunId,
     pub(crate) project: Project,
+    /// The shared cache that it uses.
+    pub(crate) far: Option<Arc<Far>>,
+    /// Secrets that were given to attempts alone, while these are executed.
+    pub(crate) secrets: Mutex<HashMap<NodeIx, Arc<BTreeMap<String, Secret>>>>,
     /// Its folder in the agent's scratch.
     pub(crate) scratch: PathBuf,
     /// Why nothing of it can be executed.
@@ -63,6 +68,8 @@ pub(crate) struct Done {
     /// Where its layer lies as a directory.
     pub(crate) place: Mutex<Place>,
     pub(crate) action: Option<model::Digest>,
+    /// Another agent executed it: it cannot be executed again here.
+    pub(crate) elsewhere: bool,
     /// Held by whoever executes it again because its stored layer is damaged.
     pub(crate) healing: Mutex<()>,
 }
@@ -74,8 +81,8 @@ pub(crate) enum Place {
     Here(PathBuf),
     /// In the store.
     Stored,
-    /// In the shared cache, with the record to keep when all of it is here.
-    Far(Box<cas::ActionRecord>),
+    /// In the shared cache, with the record to keep when all of it is here, if there is one.
+    Far(Option<Box<cas::ActionRecord>>),
 }
 
 /// What an instance sees.
@@ -95,6 +102,7 @@ impl Run {
     pub(crate) fn new(
         id: RunId,
         project: Project,
+        far: Option<Arc<Far>>,
         scratch: PathBuf,
         unusable: Option<String>,
         pin: Option<cas::Pin>,
@@ -103,6 +111,8 @@ impl Run {
         Run {
             id,
             project,
+            far,
+            secrets: Mutex::default(),
             scratch,
             unusable,
             done: Mutex::default(),

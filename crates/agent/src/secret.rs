@@ -7,11 +7,12 @@ use std::path::Path;
 
 use crate::config::{AgentError, Secret};
 
-const KEY_BYTES: usize = 32;
+/// Bytes of the key of versions.
+pub const KEY_BYTES: usize = 32;
 
 /// The random key of this machine. Without it nobody can try values against a version.
 #[derive(Debug)]
-pub(crate) struct VersionKey([u8; KEY_BYTES]);
+pub(crate) struct VersionKey(pub(crate) [u8; KEY_BYTES]);
 
 impl VersionKey {
     /// Reads `<state_dir>/secret.key`, or makes it. Processes that start at once agree on one key.

@@ -45,6 +45,10 @@ impl Attempt<'_> {
         expected: Option<ActionRecord>,
         ran: Ran,
     ) -> Result<AttemptResult, Halt> {
+        if let Some(why) = ran.logged.trouble.as_ref().filter(|_| self.agent.config.whole_logs) {
+            let end = AttemptEnd::Failed(Cause::Infrastructure(format!("{why}; make room or name another folder")));
+            return Ok(self.failed(inputs, action, end, ran));
+        }
         let masker = &self.given.masker;
         let kept = values::read(&ran.bench.room.values(), masker)
             .map_err(Halt::from)
@@ -125,6 +129,7 @@ impl Attempt<'_> {
             manifest: kept.manifest,
             place: Mutex::new(place),
             action: Some(action.digest),
+            elsewhere: false,
             healing: Mutex::default(),
         });
     }
@@ -174,7 +179,7 @@ impl Attempt<'_> {
         let mut notes = Vec::new();
         for CacheUse { lease, upper, key, share } in caches {
             let committed = self.agent.named.commit(lease, upper);
-            if let (Some(far), Some(asked), Ok(_)) = (&self.agent.far, share, &committed) {
+            if let (Some(far), Some(asked), Ok(_)) = (&self.run.far, share, &committed) {
                 far.share(Job::Cache(asked));
             }
             match committed {

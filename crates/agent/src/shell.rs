@@ -259,7 +259,7 @@ pub(crate) fn open_new(agent: &Shared, run: &Arc<Run>, spec: &Arc<AttemptSpec>) 
         ));
     }
     let open = || {
-        let given = Given::to(command, agent, run)?;
+        let given = Given::to(command, spec.node, agent, run)?;
         let inputs = run.inputs(spec)?;
         let layers = workspace::layer_dirs(&inputs, |done| hit::directory(agent, run, done))?;
         let room = Room::take(run, agent.made.fetch_add(1, Ordering::Relaxed))?;

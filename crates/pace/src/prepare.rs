@@ -145,6 +145,7 @@ impl Prepared {
             images: image_options(&self.project.root),
             open_files_soft: raise_open_files(),
             shared,
+            whole_logs: false,
             keep_failed: true,
         };
         let agent = Agent::start(config, reports).map_err(Failure::infrastructure)?;

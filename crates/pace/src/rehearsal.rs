@@ -38,6 +38,7 @@ pub fn rehearse(plan: Arc<Plan>, prepared: &Prepared, agent: &Agent) -> Result<R
             tenant: "local".into(),
             cache_scope: prepared.cache_scope(),
             shared_scope: None,
+            cache: None,
             artifact_dir: scratch.join("artifacts"),
         },
     );

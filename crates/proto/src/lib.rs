@@ -8,9 +8,13 @@
 //! acknowledged, and told again after a reconnect until it is: log bytes by offset, results by fencing number.
 #![forbid(unsafe_code)]
 
+mod client;
 mod message;
+mod service;
 
+pub use client::AgentsClient;
 pub use message::*;
+pub use service::{Agents, AgentsServer};
 
 /// Version of the words. Both sides say theirs; a difference in the first number ends the conversation with a sentence.
 pub const PROTOCOL: (u32, u32) = (1, 0);
@@ -20,3 +24,8 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes of one log message.
 pub const LOG_BYTES_MAX: usize = 256 << 10;
+
+/// Name of the service: calls are `/paceline.Agents/<method>`.
+pub const SERVICE: &str = "paceline.Agents";
+const WORK_PATH: &str = "/paceline.Agents/Work";
+const REGISTER_PATH: &str = "/paceline.Agents/Register";

@@ -135,7 +135,7 @@ pub struct Artifact {
 #[derive(Clone, PartialEq, Message)]
 pub struct FromServer {
     /// One of these.
-    #[prost(oneof = "ServerWord", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "ServerWord", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub word: Option<ServerWord>,
 }
 
@@ -166,6 +166,9 @@ pub enum ServerWord {
     /// Go when what you have is done.
     #[prost(message, tag = "8")]
     Drain(Draining),
+    /// The answer to each heartbeat.
+    #[prost(message, tag = "9")]
+    Renewed(Renewed),
 }
 
 /// The answer to the first word.
@@ -283,6 +286,11 @@ pub struct LogTaken {
     #[prost(uint64, tag = "2")]
     pub length: u64,
 }
+
+/// The answer to each [`Heartbeat`], in their order: all leases it named and that are valid are renewed. An agent that gets none
+/// for [`Welcome::lease_ms`] stops what it runs, since others may run it by then.
+#[derive(Clone, PartialEq, Message)]
+pub struct Renewed {}
 
 /// The question of a new agent.
 #[derive(Clone, PartialEq, Message)]

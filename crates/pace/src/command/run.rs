@@ -107,6 +107,7 @@ fn execute(
             tenant: "local".into(),
             cache_scope: prepared.cache_scope(),
             shared_scope: shared.and_then(|_| remote_cache::scope(&prepared.project.root)),
+            cache: None,
             artifact_dir: artifacts.clone(),
         },
     );
