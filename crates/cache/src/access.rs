@@ -12,7 +12,7 @@ mod gatekeeper;
 mod token;
 mod tokens;
 
-pub use gatekeeper::{Gatekeeper, GatekeeperError};
+pub use gatekeeper::{Ask, Gatekeeper, GatekeeperError};
 pub use token::{NAME_BYTES_MAX, Scope, Secret, Token, moment, name_problem};
 pub use tokens::{TOKENS_MAX, Tokens, TokensError};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use blobs::Durability;
 
-use crate::access::Rights;
+use crate::access::{Ask, Rights};
 use crate::execution::Execution;
 
 mod file;
@@ -54,6 +54,8 @@ pub struct Config {
     pub s3: Option<S3Settings>,
     /// What executes actions; `None` executes nothing.
     pub execution: Option<Execution>,
+    /// Who knows tokens beside the file.
+    pub ask: Option<Ask>,
 }
 
 impl Config {
@@ -73,6 +75,7 @@ impl Config {
             upstream: None,
             s3: None,
             execution: None,
+            ask: None,
         }
     }
 

@@ -129,6 +129,28 @@ pub fn serve(config: &Config) -> Result<Running, ServeError> {
         .thread_name("cache")
         .build()
         .map_err(ServeError::Threads)?;
+    serve_within(config, runtime, |cache, _| cache)
+}
+
+/// What is served over one port: plain HTTP and gRPC.
+#[derive(Debug)]
+pub struct Routes {
+    /// What is asked over plain HTTP.
+    pub http: axum::Router,
+    /// What is called over gRPC.
+    pub grpc: axum::Router,
+}
+
+/// As [`serve`], in a runtime of the caller's choice, and with routes that it makes of the cache's own: for a server that
+/// the cache is part of. `routes` is called within the runtime, and hears where it listens.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_within(
+    config: &Config,
+    runtime: tokio::runtime::Runtime,
+    routes: impl FnOnce(Routes, &[Listen]) -> Routes,
+) -> Result<Running, ServeError> {
     let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let journal = config.log.as_deref().map(Journal::open).transpose()?;
     let bound = config.listen.iter().map(|listen| {
@@ -141,9 +163,15 @@ pub fn serve(config: &Config) -> Result<Running, ServeError> {
         let _inside = runtime.enter();
         Arc::new(Service::open(config)?)
     };
+    let Routes { http, grpc } = {
+        let _inside = runtime.enter();
+        let http = crate::http::router(service.clone()).merge(crate::admin::router(service.clone()));
+        let grpc = crate::grpc::routes(service.clone()).prepare().into_axum_router();
+        routes(Routes { http, grpc }, &listens)
+    };
     let hall = Arc::new(Hall {
-        http: crate::http::router(service.clone()).merge(crate::admin::router(service.clone())),
-        grpc: crate::grpc::routes(service.clone()).prepare().into_axum_router(),
+        http,
+        grpc,
         service: service.clone(),
         tls,
         connections: Arc::new(Semaphore::new(config.connections_max)),

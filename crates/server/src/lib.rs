@@ -12,10 +12,15 @@
 
 pub mod config;
 pub mod desk;
+mod door;
+mod listen;
 pub mod live;
 pub mod records;
+mod routes;
 mod shared;
 pub mod sources;
+pub mod stopping;
 
 pub use config::Config;
+pub use listen::{Server, StartError};
 pub use shared::Shared;

@@ -1,8 +1,12 @@
 //! What all parts of a server share.
 
+use std::sync::Arc;
+
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::live::Live;
+use crate::sources::Sources;
+use crate::stopping::Stopping;
 
 /// What all parts of a server share. Handlers get it in an `Arc`.
 #[derive(Debug)]
@@ -15,4 +19,10 @@ pub struct Shared {
     pub desk: Desk,
     /// What just happened, for those who watch.
     pub live: Live,
+    /// Repositories and the pipelines in them.
+    pub sources: Arc<Sources>,
+    /// Whether it ends.
+    pub stopping: Stopping,
+    /// Credential of the agent in this process; in no store.
+    pub builtin: String,
 }

@@ -17,6 +17,27 @@ pub struct Gatekeeper {
     drop_denied: bool,
     instances: Option<BTreeSet<String>>,
     tokens: Option<Watched>,
+    ask: Option<Ask>,
+}
+
+/// Who knows tokens that are in no file: a server that this cache is part of. It is asked for each request and must answer
+/// from memory.
+#[derive(Clone)]
+pub struct Ask(Arc<Asked>);
+
+type Asked = dyn Fn(&Secret) -> Option<Arc<Token>> + Send + Sync;
+
+impl Ask {
+    /// Asks this function.
+    pub fn new(ask: impl Fn(&Secret) -> Option<Arc<Token>> + Send + Sync + 'static) -> Ask {
+        Ask(Arc::new(ask))
+    }
+}
+
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ask(…)")
+    }
 }
 
 /// A file of tokens that is read again when it changed.
@@ -38,7 +59,7 @@ struct Known {
 /// Open to everybody, for everything: a cache for one machine.
 impl Default for Gatekeeper {
     fn default() -> Gatekeeper {
-        Gatekeeper { anonymous: Some(Rights::Write), drop_denied: false, instances: None, tokens: None }
+        Gatekeeper { anonymous: Some(Rights::Write), drop_denied: false, instances: None, tokens: None, ask: None }
     }
 }
 
@@ -64,6 +85,7 @@ impl Gatekeeper {
             drop_denied: config.denied_writes == DeniedWrites::Drop,
             instances: config.instances.clone(),
             tokens: config.tokens_file.clone().map(Watched::read).transpose()?,
+            ask: config.ask.clone(),
         })
     }
 
@@ -121,8 +143,8 @@ impl Gatekeeper {
 
     fn who(&self, authorization: Option<&str>, now: u64) -> Result<Who, Denied> {
         // Without a file of tokens nothing that is shown means anything: some clients cannot be told to show nothing.
-        let shown = self.tokens.as_ref().zip(authorization);
-        let Some((tokens, authorization)) = shown else {
+        let knows = self.tokens.is_some() || self.ask.is_some();
+        let Some(authorization) = authorization.filter(|_| knows) else {
             return self.anonymous.map(Who::Anonymous).ok_or_else(|| {
                 Denied::Unauthenticated("this cache wants a token: send `authorization: Bearer TOKEN`".to_owned())
             });
@@ -130,7 +152,8 @@ impl Gatekeeper {
         let secret = Secret::shown(authorization).ok_or_else(|| {
             Denied::Unauthenticated("the authorization header is neither `Bearer TOKEN` nor `Basic …`".to_owned())
         })?;
-        let token = tokens.find(&secret.sha256(), now).ok_or_else(|| {
+        let in_file = self.tokens.as_ref().and_then(|tokens| tokens.find(&secret.sha256(), now));
+        let token = in_file.or_else(|| self.ask.as_ref().and_then(|ask| (ask.0)(&secret))).ok_or_else(|| {
             Denied::Unauthenticated(
                 "the token is not known here, or was revoked: make one with `pace cache token new`".to_owned(),
             )

@@ -259,6 +259,7 @@ impl Settings {
             upstream: self.upstream.map(upstream).transpose()?,
             s3: self.s3,
             execution: None,
+            ask: None,
         };
         config.anonymous_rights()?;
         Ok(config)

@@ -27,7 +27,13 @@ pub(crate) struct Call {
     pub(crate) protocol: Protocol,
     /// Whether the connection is encrypted, as far as its request says.
     is_https: bool,
+    /// What stands before every path here, where this cache is part of a server.
+    below: &'static str,
 }
+
+/// Says with a request that all paths are below this one: `/cache`. Left out, they are not.
+#[derive(Clone, Copy, Debug)]
+pub struct Below(pub &'static str);
 
 impl Call {
     /// Takes a request apart; its body is read later.
@@ -35,7 +41,7 @@ impl Call {
     /// # Errors
     /// The path is too long or not UTF-8.
     pub(crate) fn read(service: Arc<Service>, request: http::Request<Body>) -> Result<(Call, Body), Refusal> {
-        let (Parts { method, uri, headers, .. }, body) = request.into_parts();
+        let (Parts { method, uri, headers, extensions, .. }, body) = request.into_parts();
         let query = uri.query().unwrap_or_default();
         if uri.path().len() + query.len() > TARGET_BYTES_MAX {
             let message = format!("a path and its query have at most {TARGET_BYTES_MAX} bytes");
@@ -57,7 +63,8 @@ impl Call {
         };
         let is_https = uri.scheme_str() == Some("https");
         let protocol = super::protocol(&segments.iter().map(String::as_str).collect::<Vec<_>>());
-        Ok((Call { service, method, headers, segments, query, protocol, is_https }, body))
+        let below = extensions.get::<Below>().map_or("", |below| below.0);
+        Ok((Call { service, method, headers, segments, query, protocol, is_https, below }, body))
     }
 
     /// Lets the caller in to an instance, given as segments of the path.
@@ -92,7 +99,7 @@ impl Call {
     pub(crate) fn origin(&self) -> String {
         let https = self.is_https || self.header("x-forwarded-proto") == Some("https");
         let host = self.header("x-forwarded-host").or(self.header(header::HOST)).unwrap_or("localhost");
-        format!("{}://{host}", if https { "https" } else { "http" })
+        format!("{}://{host}{}", if https { "https" } else { "http" }, self.below)
     }
 }
 

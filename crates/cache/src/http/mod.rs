@@ -32,6 +32,7 @@ mod tickets;
 mod turbo;
 mod webdav;
 
+pub use call::Below;
 use call::Call;
 use receive::Spools;
 use refusal::Refusal;

@@ -1,0 +1,42 @@
+//! Everything that is served, in one list: one line for each part.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use cache::Routes;
+use http::StatusCode;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::Shared;
+use crate::desk::HubOrder;
+use crate::listen::below_cache;
+
+/// All routes. Called within the runtime.
+pub(crate) fn all(shared: &Arc<Shared>, cache: Routes, orders: UnboundedReceiver<HubOrder>) -> Routes {
+    let Routes { http, grpc } = below_cache(cache);
+    tokio::spawn(forget(orders));
+    let http = http.merge(health(shared));
+    Routes { http, grpc }
+}
+
+/// Whether the process lives, and whether it can do its work.
+fn health(shared: &Arc<Shared>) -> Router {
+    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).with_state(shared.clone())
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let store = shared.store.clone();
+    match tokio::task::spawn_blocking(move || store.last_sequence()).await {
+        Ok(Ok(_)) if shared.desk.epoch().is_some() => (StatusCode::OK, "ready: this server leads\n".to_owned()),
+        Ok(Ok(_)) => (StatusCode::OK, "ready: another server leads\n".to_owned()),
+        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "a defect of this server, described in its log\n".to_owned()),
+    }
+}
+
+async fn forget(mut orders: UnboundedReceiver<HubOrder>) {
+    while orders.recv().await.is_some() {}
+}
