@@ -174,6 +174,7 @@ fn mask(result: &mut AttemptResult, masker: &Masker) {
         | Cause::Broken(why)
         | Cause::Expression(why)
         | Cause::Service(why)
+        | Cause::Declined(why)
         | Cause::Lost(why),
     ) = &mut result.end
     {

@@ -113,7 +113,11 @@ fn measure() -> Numbers {
     let mut open = Vec::new();
     let capacity = Capacity { slots: SLOTS, cpu_milli: 64_000, memory: 1 << 40 };
     let joining = Cpu::now();
-    let joined = step_world(&mut world, &Input::AgentJoined { agent: "a".into(), capacity }, Timestamp(1));
+    let joined = step_world(
+        &mut world,
+        &Input::AgentJoined { agent: "a".into(), capacity, labels: Labels::new() },
+        Timestamp(1),
+    );
     let first = request + joining.elapsed();
     open.extend(joined.commands);
     let result = Arc::new(AttemptResult::ended(AttemptEnd::Succeeded));
@@ -154,7 +158,7 @@ fn idle(pipeline: &Pipeline) -> f64 {
     let run = plan.context.run.clone();
     step_world(&mut world, &Input::RunRequested { plan }, Timestamp(0));
     let capacity = Capacity { slots: SLOTS, cpu_milli: 64_000, memory: 1 << 40 };
-    step_world(&mut world, &Input::AgentJoined { agent: "a".into(), capacity }, Timestamp(1));
+    step_world(&mut world, &Input::AgentJoined { agent: "a".into(), capacity, labels: Labels::new() }, Timestamp(1));
     let result = Arc::new(AttemptResult::ended(AttemptEnd::Succeeded));
     let late = Input::AttemptFinished { run, node: NodeIx(0), attempt: AttemptNo(1), fence: Fence(u64::MAX), result };
     const TIMES: usize = 100_000;
@@ -223,6 +227,7 @@ fn step(at: usize, depends_on: Vec<StepId>) -> Arc<Step> {
         retry: Retry::default(),
         timeout: Timeout { total: Some(Duration::from_secs(600)), idle: None },
         resources: Resources::default(),
+        runs_on: Vec::new(),
     })
 }
 
@@ -237,5 +242,6 @@ fn context() -> RunContext {
         estimates: BTreeMap::new(),
         selection: Selection::default(),
         on_failure: OnFailure::Stop,
+        terms: Terms::default(),
     }
 }

@@ -25,13 +25,21 @@ pub fn decide(world: &World, input: &Input, now: Timestamp) -> Decision {
     let mut draft = Draft::over(world, now);
     match input {
         Input::RunRequested { plan } => draft.request(plan),
-        Input::AgentJoined { agent, capacity } => draft.join(agent, *capacity),
+        Input::AgentJoined { agent, capacity, .. } => draft.join(agent, *capacity),
         Input::AgentLeft { agent } => draft.leave(agent),
         Input::AttemptFinished { run, node, attempt, fence, result } => {
             draft.finish(run, *node, *attempt, *fence, result);
         }
         Input::Expanded { run, node, fence, steps } => draft.expanded(run, *node, *fence, steps),
         Input::CancelRequested { run, by, force } => draft.cancel(run, by, *force),
+        Input::RunAgain { .. }
+        | Input::Released { .. }
+        | Input::Prioritised { .. }
+        | Input::Answered { .. }
+        | Input::AgentBack { .. }
+        | Input::Heartbeat { .. }
+        | Input::AgentPaused { .. }
+        | Input::AgentAway { .. } => {}
         Input::Tick => draft.tick(),
     }
     draft.settle();

@@ -39,7 +39,7 @@ impl<'w> Draft<'w> {
             agents: BTreeMap::new(),
             next_fence: world.next_fence,
             fresh: BinaryHeap::new(),
-            decision: Decision::default(),
+            decision: Decision { at: now, ..Decision::default() },
             freed: VecDeque::new(),
             halted: Vec::new(),
         }

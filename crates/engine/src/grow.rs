@@ -65,6 +65,7 @@ fn add_groups(plan: &mut Plan, steps: &[Arc<Step>], made_by: Option<NodeIx>) -> 
                 rank: 0,
                 fresh,
                 skip: None,
+                runs_on: None,
             });
         }
         plan.groups.push(Group { step: step.clone(), first, count, made_by, needed_by: Vec::new() });

@@ -130,6 +130,7 @@ mod tests {
             retry: Retry::default(),
             timeout: Timeout::default(),
             resources: Resources::default(),
+            runs_on: Vec::new(),
         }
     }
 
@@ -164,6 +165,7 @@ mod tests {
             estimates: BTreeMap::from([("slow".into(), Duration::from_secs(60))]),
             selection,
             on_failure: OnFailure::Stop,
+            terms: model::Terms::default(),
         }
     }
 

@@ -357,7 +357,9 @@ impl Tally {
             | Cause::Limit(_)
             | Cause::Service(_)
             | Cause::Broken(_)
-            | Cause::Expression(_) => {}
+            | Cause::Expression(_)
+            | Cause::Declined(_)
+            | Cause::Unanswered(_) => {}
         }
     }
 }

@@ -93,7 +93,7 @@ impl World {
     /// each `decide`, before or after folding, or leave both to [`World::take`].
     pub fn heard(&mut self, input: &Input) {
         match input {
-            Input::AgentJoined { agent, capacity } => {
+            Input::AgentJoined { agent, capacity, .. } => {
                 self.change_agent(agent, |state| state.capacity = Some(*capacity));
             }
             Input::AgentLeft { agent } => self.change_agent(agent, |state| state.capacity = None),
@@ -321,18 +321,33 @@ pub(crate) fn event_node(event: &RunEvent) -> Option<NodeIx> {
         | RunEvent::AttemptLeased { node, .. }
         | RunEvent::AttemptEnded { node, .. }
         | RunEvent::RetryPlanned { node, .. }
+        | RunEvent::StepKept { node, .. }
+        | RunEvent::LeaseExtended { node, .. }
         | RunEvent::Expanded { node, .. }
+        | RunEvent::ApprovalOpened { node, .. }
+        | RunEvent::ApprovalGiven { node, .. }
         | RunEvent::StepEnded { node, .. } => Some(*node),
-        RunEvent::Requested { .. } | RunEvent::Started | RunEvent::CancelRequested { .. } | RunEvent::Ended { .. } => {
-            None
-        }
+        RunEvent::Requested { .. }
+        | RunEvent::Released { .. }
+        | RunEvent::Prioritised { .. }
+        | RunEvent::Started
+        | RunEvent::SlaMissed { .. }
+        | RunEvent::CancelRequested { .. }
+        | RunEvent::Ended { .. } => None,
     }
 }
 
 pub(crate) fn event_word(event: &RunEvent) -> &'static str {
     match event {
         RunEvent::Requested { .. } => "asked for",
+        RunEvent::Released { .. } => "let go",
+        RunEvent::Prioritised { .. } => "prioritised",
         RunEvent::Started => "started",
+        RunEvent::SlaMissed { .. } => "late",
+        RunEvent::StepKept { .. } => "step kept",
+        RunEvent::LeaseExtended { .. } => "lease extended",
+        RunEvent::ApprovalOpened { .. } => "approval opened",
+        RunEvent::ApprovalGiven { .. } => "approval given",
         RunEvent::StepReady { .. } => "step ready",
         RunEvent::AttemptLeased { .. } => "attempt leased",
         RunEvent::AttemptEnded { .. } => "attempt ended",

@@ -278,6 +278,10 @@ pub enum Cause {
     Broken(String),
     /// An expression had no value. A whole sentence.
     Expression(String),
+    /// A person said no to an approval. A whole sentence: who, and what they said to it.
+    Declined(String),
+    /// Nobody answered an approval for so long.
+    Unanswered(Duration),
 }
 
 impl fmt::Display for Cause {
@@ -290,7 +294,9 @@ impl fmt::Display for Cause {
             Cause::Idle(after) => write!(f, "no output for {}", show_duration(*after)),
             Cause::Limit(limit) => write!(f, "{limit}"),
             Cause::Lost(why) => write!(f, "lost: {why}"),
-            Cause::Service(why)
+            Cause::Unanswered(after) => write!(f, "nobody answered for {}", show_duration(*after)),
+            Cause::Declined(why)
+            | Cause::Service(why)
             | Cause::Infrastructure(why)
             | Cause::Refused(why)
             | Cause::Broken(why)

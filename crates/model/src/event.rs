@@ -5,8 +5,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
-use crate::{AgentId, AttemptNo, AttemptResult, Cause, Fence, NodeIx, Plan, RunId, Step, Timestamp};
+use crate::{AgentId, AttemptNo, AttemptResult, CachedFrom, Cause, Fence, NodeIx, Plan, RunId, Step, Timestamp};
 
 /// A fact about one run.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -27,8 +28,36 @@ pub enum RunEvent {
         /// Everything that is to be done.
         plan: Arc<Plan>,
     },
+    /// Somebody let a held run go ([`crate::Terms::held`]). It starts when its concurrency group is free.
+    Released {
+        /// Who.
+        by: String,
+    },
+    /// Its place in the queue changed.
+    Prioritised {
+        /// From now on, within [`crate::PRIORITY_MIN`] and [`crate::PRIORITY_MAX`].
+        priority: i32,
+        /// Who changed it.
+        by: String,
+    },
     /// It may start (its concurrency group is free).
     Started,
+    /// A bound of its `sla` passed.
+    SlaMissed {
+        /// Which.
+        bound: SlaBound,
+        /// What was promised, counted from the request.
+        within: Duration,
+    },
+    /// The result of an ended run was taken over: the instance is not executed. It ends when the run starts.
+    StepKept {
+        /// The instance.
+        node: NodeIx,
+        /// The run that it comes from, and how long it took there.
+        from: CachedFrom,
+        /// How it ended there: its layer, values, artifacts.
+        result: Arc<AttemptResult>,
+    },
     /// All that an instance waited for is there.
     StepReady {
         /// The instance.
@@ -45,6 +74,13 @@ pub enum RunEvent {
         /// Under which number.
         fence: Fence,
         /// Until when.
+        deadline: Timestamp,
+    },
+    /// The right to execute an attempt lasts longer than it was given for, because the server slept or its clock jumped.
+    LeaseExtended {
+        /// The instance.
+        node: NodeIx,
+        /// Until when now.
         deadline: Timestamp,
     },
     /// An attempt ended.
@@ -72,6 +108,28 @@ pub enum RunEvent {
         /// What it made; ids carry its own before them: `more.build`.
         steps: Vec<Arc<Step>>,
     },
+    /// An `approve` step asks.
+    ApprovalOpened {
+        /// The instance.
+        node: NodeIx,
+        /// What people are asked; may be empty.
+        message: String,
+        /// Who may answer: `user:NAME` or `team:NAME`, each is enough.
+        by: Vec<String>,
+        /// When it fails without an answer.
+        expires: Timestamp,
+    },
+    /// Somebody answered.
+    ApprovalGiven {
+        /// The instance.
+        node: NodeIx,
+        /// Who.
+        by: String,
+        /// Yes or no.
+        approved: bool,
+        /// What they said to it; may be empty.
+        comment: String,
+    },
     /// An instance ended, once and for all.
     StepEnded {
         /// The instance.
@@ -95,12 +153,31 @@ pub enum RunEvent {
     },
 }
 
+/// A bound of `sla`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum SlaBound {
+    /// `start_within`: from the request to the first attempt.
+    Start,
+    /// `finish_within`: from the request to the end.
+    Finish,
+}
+
+impl SlaBound {
+    /// The keyword in a pipeline.
+    pub fn word(self) -> &'static str {
+        match self {
+            SlaBound::Start => "start_within",
+            SlaBound::Finish => "finish_within",
+        }
+    }
+}
+
 /// How an instance ended.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Outcome {
     /// It did what it should; `true`: taken from the cache.
     Succeeded {
-        /// Taken from the cache.
+        /// Taken from the cache, or from an ended run that this one does again.
         cached: bool,
     },
     /// It failed.

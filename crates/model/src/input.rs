@@ -1,10 +1,13 @@
 //! Everything that can move the world, and everything the world can ask for.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::{AgentId, AttemptNo, AttemptResult, AttemptSpec, Fact, Fence, NodeIx, Plan, RunId, Step};
+use crate::{
+    AgentId, AttemptNo, AttemptResult, AttemptSpec, CachedFrom, Fact, Fence, NodeIx, Plan, RunId, Step, Timestamp,
+};
 
 /// Something from outside.
 #[derive(Clone, Debug)]
@@ -14,14 +17,84 @@ pub enum Input {
         /// What is to be done.
         plan: Arc<Plan>,
     },
-    /// An agent offers its hands. Again: its capacity changed.
+    /// Somebody wants an ended run again. Asking again for the same run changes nothing.
+    RunAgain {
+        /// What is to be done; [`crate::Terms::again`] says of which run.
+        plan: Arc<Plan>,
+        /// Results that are taken over, by instance of `plan`.
+        kept: Vec<Kept>,
+    },
+    /// Somebody lets a held run go.
+    Released {
+        /// The run.
+        run: RunId,
+        /// Who.
+        by: String,
+    },
+    /// Somebody changes the place of a run in the queue.
+    Prioritised {
+        /// The run.
+        run: RunId,
+        /// From [`crate::PRIORITY_MIN`] to [`crate::PRIORITY_MAX`]; what lies outside counts as the bound.
+        priority: i32,
+        /// Who.
+        by: String,
+    },
+    /// Somebody answers an approval. Whether they may was checked outside; the first answer counts.
+    Answered {
+        /// The run.
+        run: RunId,
+        /// The `approve` step.
+        node: NodeIx,
+        /// Who.
+        by: String,
+        /// Yes or no.
+        approved: bool,
+        /// What they say to it; may be empty.
+        comment: String,
+    },
+    /// An agent offers its hands. Again: its capacity or labels changed. What it leased goes on.
     AgentJoined {
         /// Who.
         agent: AgentId,
         /// How much at once.
         capacity: Capacity,
+        /// Its labels, for `runs_on`.
+        labels: Labels,
     },
-    /// An agent is gone; what it leased is lost.
+    /// An agent is there again after a reconnect of its own or a failover of the server, or for the first time. Leases that
+    /// it still holds go on, those that it does not hold are lost, and what it holds without right is stopped.
+    AgentBack {
+        /// Who.
+        agent: AgentId,
+        /// How much at once.
+        capacity: Capacity,
+        /// Its labels, for `runs_on`.
+        labels: Labels,
+        /// What it executes, or has results of that were not taken yet.
+        held: Vec<Held>,
+    },
+    /// An agent is alive: its leases last for another time to live. What it holds without right is stopped.
+    Heartbeat {
+        /// Who.
+        agent: AgentId,
+        /// What it executes, or has results of that were not taken yet.
+        held: Vec<Held>,
+    },
+    /// An agent gets nothing new while it is paused; what it has goes on. May be said before it joins.
+    AgentPaused {
+        /// Who.
+        agent: AgentId,
+        /// It is, or not any more.
+        paused: bool,
+    },
+    /// The connection of an agent broke. It gets nothing new; what it leased is lost when its leases run out, unless
+    /// it is back before.
+    AgentAway {
+        /// Who.
+        agent: AgentId,
+    },
+    /// An agent is gone for good; what it leased is lost at once.
     AgentLeft {
         /// Who.
         agent: AgentId,
@@ -61,6 +134,33 @@ pub enum Input {
     },
     /// Time went on: something waits for `now`.
     Tick,
+}
+
+/// Labels of an agent: `linux`, `x86_64`, `gpu`.
+pub type Labels = BTreeSet<String>;
+
+/// A lease as an agent names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Held {
+    /// The run.
+    pub run: RunId,
+    /// The instance.
+    pub node: NodeIx,
+    /// The try.
+    pub attempt: AttemptNo,
+    /// The fencing number.
+    pub fence: Fence,
+}
+
+/// A result of an ended run that another takes over.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Kept {
+    /// The instance, of the new plan.
+    pub node: NodeIx,
+    /// The run that executed it.
+    pub from: CachedFrom,
+    /// How it ended there.
+    pub result: Arc<AttemptResult>,
 }
 
 /// What an agent can do at once.
@@ -117,6 +217,8 @@ pub enum Command {
 /// What `decide` returns: facts to append, then things to do, and why.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
+    /// When it was made: agents and their leases in memory count from here.
+    pub at: Timestamp,
     /// To be appended before anything else happens.
     pub events: Vec<Fact>,
     /// To be carried out after that.

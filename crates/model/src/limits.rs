@@ -55,11 +55,17 @@ pub const SERVICES_MAX: usize = 32;
 pub const NETWORK_HOSTS_MAX: usize = 100;
 /// Bytes of the file that `$PACE_VALUES` names.
 pub const VALUES_BYTES_MAX: usize = 64 << 10;
+/// Labels that one step asks for.
+pub const LABELS_MAX: usize = 16;
+/// Length of one label.
+pub const LABEL_BYTES_MAX: usize = 100;
 /// Values a step may hand on.
 pub const VALUES_MAX: usize = 256;
 /// How long a step may take to end after SIGTERM before it gets SIGKILL.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// What a step without `timeout` gets: long enough for any real step, short enough that every run ends.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(6 * 3600);
+/// What an `approve` step without `expires` gets: long enough for holidays, short enough that every run ends.
+pub const APPROVAL_DEFAULT: Duration = Duration::from_secs(30 * 86_400);
 /// How long after its total timeout an attempt's lease runs out: time for SIGTERM, SIGKILL and the upload.
 pub const LEASE_GRACE: Duration = Duration::from_secs(300);

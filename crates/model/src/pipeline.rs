@@ -109,6 +109,8 @@ pub enum ConcurrencyPolicy {
     Queue,
     /// The older run is cancelled, then the newer starts.
     CancelRunning,
+    /// The running one goes on; older ones that wait are cancelled, so that only the newest waits.
+    CancelQueued,
 }
 
 /// `sla`.
@@ -150,6 +152,9 @@ pub struct Step {
     pub timeout: Timeout,
     /// `resources`.
     pub resources: Resources,
+    /// `runs_on`: labels that its agent must have.
+    #[serde(default)]
+    pub runs_on: Vec<Template>,
 }
 
 /// What a step does: exactly one of these keys stands in a step. (`use` is gone: the template's steps replaced it.)
@@ -414,10 +419,12 @@ pub struct Backoff {
     /// Before the second attempt.
     pub initial: Duration,
     /// At least 1.
+    #[serde(with = "crate::exact")]
     pub factor: f64,
     /// The longest wait.
     pub max: Duration,
     /// Share of the wait that is random, 0 to 1.
+    #[serde(with = "crate::exact")]
     pub jitter: f64,
 }
 

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::expr::{Template, Value};
-use crate::{Concurrency, EventKind, GroupIx, NodeIx, RunId, RunNumber, Sla, Step, Trigger};
+use crate::{Concurrency, EventKind, GroupIx, NodeIx, RunId, RunNumber, Sla, Step, Terms, Trigger};
 
 /// Everything that is known when a run is asked for, beside the pipeline itself.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -31,6 +31,9 @@ pub struct RunContext {
     pub selection: Selection,
     /// What a failure does to the others.
     pub on_failure: OnFailure,
+    /// On what terms it runs among others.
+    #[serde(default)]
+    pub terms: Terms,
 }
 
 /// A map whose keys are lists, as a list of pairs: keys of JSON are texts.
@@ -133,6 +136,9 @@ pub struct Node {
     pub fresh: bool,
     /// Known before the run that it will not run, and why.
     pub skip: Option<PlannedSkip>,
+    /// Labels that its agent must have: `runs_on`, rendered, sorted, each once. `None`: any agent does.
+    #[serde(default)]
+    pub runs_on: Option<Arc<[Arc<str>]>>,
 }
 
 /// One thing an instance waits for.

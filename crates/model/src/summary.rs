@@ -1,8 +1,9 @@
 //! A run in one line: what lists show, and what a store keeps beside the facts so that no list has to fold them.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 
-use crate::{EventKind, Fact, ProjectId, RunEvent, RunId, RunNumber, RunOutcome, Timestamp};
+use crate::{EventKind, Fact, NodeIx, ProjectId, RunEvent, RunId, RunNumber, RunOutcome, Timestamp};
 
 /// A run in one line. Always what [`RunSummary::fold`] makes of its facts.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -35,6 +36,24 @@ pub struct RunSummary {
     pub ended: Option<Timestamp>,
     /// How it ended.
     pub outcome: Option<RunOutcome>,
+    /// Why it is held, until somebody lets it go.
+    #[serde(default)]
+    pub held: Option<String>,
+    /// `approve` steps that wait for an answer.
+    #[serde(default)]
+    pub asks: BTreeSet<NodeIx>,
+    /// Higher goes first.
+    #[serde(default)]
+    pub priority: i32,
+    /// Who or what asked for it: `user:anna`, `delivery:…`, `schedule`; empty on a desk.
+    #[serde(default)]
+    pub by: String,
+    /// The number of the run that it does again.
+    #[serde(default)]
+    pub again: Option<RunNumber>,
+    /// It missed a bound of its `sla`.
+    #[serde(default)]
+    pub late: bool,
 }
 
 impl RunSummary {
@@ -59,6 +78,12 @@ impl RunSummary {
             started: None,
             ended: None,
             outcome: None,
+            held: context.terms.held.clone(),
+            asks: BTreeSet::new(),
+            priority: context.terms.priority(),
+            by: context.terms.by.clone(),
+            again: context.terms.again.as_ref().map(|again| again.number),
+            late: false,
         })
     }
 
@@ -66,6 +91,11 @@ impl RunSummary {
     pub fn fold(&mut self, fact: &Fact) -> bool {
         match &fact.event {
             RunEvent::Started => self.started = Some(fact.at),
+            RunEvent::Released { .. } => self.held = None,
+            RunEvent::Prioritised { priority, .. } => self.priority = *priority,
+            RunEvent::SlaMissed { .. } => self.late = true,
+            RunEvent::ApprovalOpened { node, .. } => return self.asks.insert(*node),
+            RunEvent::ApprovalGiven { node, .. } | RunEvent::StepEnded { node, .. } => return self.asks.remove(node),
             RunEvent::Ended { outcome } => {
                 self.ended = Some(fact.at);
                 self.outcome = Some(*outcome);
@@ -75,11 +105,13 @@ impl RunSummary {
         true
     }
 
-    /// One word: `queued`, `running`, or how it ended.
+    /// One word: `held`, `queued`, `running`, `asking` (an approval is open), or how it ended.
     pub fn word(&self) -> &'static str {
         match (self.outcome, self.started) {
             (Some(outcome), _) => outcome.word(),
+            (None, Some(_)) if !self.asks.is_empty() => "asking",
             (None, Some(_)) => "running",
+            (None, None) if self.held.is_some() => "held",
             (None, None) => "queued",
         }
     }

@@ -95,7 +95,8 @@ impl Holder {
     fn met(self, group: &str, policy: ConcurrencyPolicy, screen: &mut Screen) {
         let Holder { run, process } = self;
         match policy {
-            ConcurrencyPolicy::Queue => screen
+            // Those that wait here are processes of people: whoever started one may stop it.
+            ConcurrencyPolicy::Queue | ConcurrencyPolicy::CancelQueued => screen
                 .warning(&format!("waits for concurrency group `{group}`, held by run #{run} (process {process})")),
             ConcurrencyPolicy::CancelRunning => {
                 screen.warning(&format!("cancels run #{run} (process {process}) of concurrency group `{group}`"));

@@ -109,6 +109,7 @@ impl Prepared {
             estimates: timings::load(&self.history.folder),
             selection,
             on_failure,
+            terms: model::Terms::default(),
         })
     }
 

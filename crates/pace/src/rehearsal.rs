@@ -6,7 +6,7 @@ use std::sync::Arc;
 use agent::{Agent, Foresight};
 use engine::World;
 use model::{
-    AgentId, AttemptEnd, AttemptResult, AttemptSpec, Capacity, Command, Input, NodeIx, Outcome, Plan, RunEvent, RunId,
+    AgentId, AttemptEnd, AttemptResult, AttemptSpec, Capacity, Command, Input, Labels, NodeIx, Outcome, Plan, RunEvent, RunId,
 };
 
 use crate::exit::Failure;
@@ -56,7 +56,7 @@ fn walk(plan: Arc<Plan>, foresee: &dyn Fn(&Arc<AttemptSpec>) -> Foresight) -> Re
     let mut world = World::new();
     let hands = Capacity { slots: u32::MAX, cpu_milli: u32::MAX, memory: u64::MAX };
     let mut inbox = VecDeque::from([
-        Input::AgentJoined { agent: AgentId::from("rehearsal"), capacity: hands },
+        Input::AgentJoined { agent: AgentId::from("rehearsal"), capacity: hands, labels: Labels::new() },
         Input::RunRequested { plan },
     ]);
     while let Some(input) = inbox.pop_front() {

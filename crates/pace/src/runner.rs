@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent::{Agent, Report};
 use engine::World;
-use model::{AgentId, Capacity, Command, Fact, Input, NodeIx, Plan, RunEvent, RunId, RunOutcome, Step, Timestamp};
+use model::{AgentId, Capacity, Command, Fact, Input, Labels, NodeIx, Plan, RunEvent, RunId, RunOutcome, Step, Timestamp};
 use view::RunView;
 
 use crate::cli::Output;
@@ -72,7 +72,7 @@ impl<'a> Runner<'a> {
 
     /// Runs until the run ends. Facts that could not be recorded stop it: what is not in the log did not happen.
     pub fn run(mut self, capacity: Capacity) -> Result<(RunOutcome, RunView), Failure> {
-        self.take(Input::AgentJoined { agent: local(), capacity })?;
+        self.take(Input::AgentJoined { agent: local(), capacity, labels: Labels::new() })?;
         self.take(Input::RunRequested { plan: self.plan.clone() })?;
         let outcome = loop {
             if let Some(outcome) = self.ended {

@@ -104,6 +104,7 @@ impl Sources {
             estimates: BTreeMap::new(),
             selection: wish.selection.clone(),
             on_failure: OnFailure::default(),
+            terms: terms(wish, project),
         };
         Ok(RunOrder {
             run: wish.run.clone(),
@@ -197,4 +198,17 @@ pub(crate) fn short(commit: &str) -> &str {
 /// What patterns of a `hash(…)` call mean.
 fn globs(texts: &[String]) -> GlobList {
     GlobList(texts.iter().filter_map(|text| model::Glob::parse(text).ok()).collect())
+}
+/// On what terms a run of the project runs among others.
+fn terms(wish: &RunWish, project: &Project) -> model::Terms {
+    model::Terms {
+        project: Some(project.id()),
+        tenant: project.tenant.clone(),
+        priority: wish.priority,
+        held: (wish.fork && project.approve_forks).then(|| "a pull request of a fork".to_owned()),
+        fork: wish.fork,
+        by: wish.by.clone(),
+        values: project.values.clone(),
+        again: None,
+    }
 }

@@ -1,7 +1,7 @@
 //! One line an event, for pipes and logs that are kept: `build: started`, `build | text`.
 
 use model::units::show_duration;
-use model::{Fact, NodeIx, Outcome, RunEvent, Skip};
+use model::{Fact, NodeIx, Outcome, RunEvent, Skip, SlaBound};
 
 use crate::ansi::{self, Style};
 use crate::live::cached_words;
@@ -15,7 +15,30 @@ pub fn fact(view: &RunView, fact: &Fact) -> Option<String> {
             let total = view.counts().total;
             format!("{} run {}: {total} step{}", view.pipeline(), view.number(), if total == 1 { "" } else { "s" })
         }
-        RunEvent::Started | RunEvent::StepReady { .. } | RunEvent::AttemptEnded { .. } => return None,
+        RunEvent::Started
+        | RunEvent::StepReady { .. }
+        | RunEvent::StepKept { .. }
+        | RunEvent::LeaseExtended { .. }
+        | RunEvent::AttemptEnded { .. } => return None,
+        RunEvent::Released { by } => format!("let go by {by}"),
+        RunEvent::Prioritised { priority, by } => format!("priority {priority}, by {by}"),
+        RunEvent::SlaMissed { bound: SlaBound::Start, within } => {
+            format!("late: it did not start within {}", show_duration(*within))
+        }
+        RunEvent::SlaMissed { bound: SlaBound::Finish, within } => {
+            format!("late: it is not done within {}", show_duration(*within))
+        }
+        RunEvent::ApprovalOpened { node, message, by, expires } => {
+            let wait = show_duration(expires.since(fact.at));
+            let by: Vec<&str> = by.iter().map(String::as_str).collect();
+            let asks = if message.is_empty() { "asks for approval" } else { message };
+            format!("{}: {asks} ({} may answer, within {wait})", view.name(*node), names(&by))
+        }
+        RunEvent::ApprovalGiven { node, by, approved, comment } => {
+            let word = if *approved { "approved" } else { "declined" };
+            let said = if comment.is_empty() { String::new() } else { format!(": {comment}") };
+            format!("{}: {word} by {by}{said}", view.name(*node))
+        }
         RunEvent::AttemptLeased { node, .. } => started(view.step(*node)?),
         RunEvent::RetryPlanned { node, not_before, cause } => {
             let step = view.step(*node)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::limits::STEPS_MAX;
 use model::{
     AttemptEnd, AttemptNo, AttemptResult, CachedFrom, Cause, Fact, Group, GroupIx, NodeIx, Outcome, Plan, RunEvent,
-    RunId, RunNumber, RunOutcome, Step, StepKind, TAIL_LINES_MAX, Timestamp,
+    RunId, RunNumber, RunOutcome, SlaBound, Step, StepKind, TAIL_LINES_MAX, Timestamp,
 };
 
 use crate::tree::{self, Place};
@@ -46,6 +46,8 @@ pub struct RunView {
     steps: Vec<StepView>,
     requested_at: Timestamp,
     started_at: Option<Timestamp>,
+    held: Option<String>,
+    late: Vec<(SlaBound, Duration)>,
     cancelled_by: Option<String>,
     ended: Option<(Timestamp, RunOutcome)>,
 }
@@ -67,6 +69,10 @@ pub struct StepView {
     pub started_at: Option<Timestamp>,
     /// How its last attempt ended.
     pub result: Option<Arc<AttemptResult>>,
+    /// The ended run that its result was taken over from.
+    pub kept: Option<CachedFrom>,
+    /// Who answered its approval, with what, and what they said to it.
+    pub answer: Option<Answer>,
     /// Why it waits, if somebody said.
     pub reason: Option<String>,
     /// The last line with something on it, without colours, at most 512 bytes.
@@ -77,6 +83,17 @@ pub struct StepView {
     pub silent: bool,
     tail: VecDeque<String>,
     errors: Vec<String>,
+}
+
+/// The answer to an approval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Who.
+    pub by: String,
+    /// Yes or no.
+    pub approved: bool,
+    /// What they said to it; may be empty.
+    pub comment: String,
 }
 
 /// Where an instance stands.
@@ -95,6 +112,17 @@ pub enum StepState {
         since: Timestamp,
         /// The try.
         attempt: AttemptNo,
+    },
+    /// For the answer of a person.
+    Asking {
+        /// Since when.
+        since: Timestamp,
+        /// What is asked; may be empty.
+        message: String,
+        /// Who may answer: `user:NAME`, `team:NAME`.
+        by: Vec<String>,
+        /// When it fails without an answer.
+        expires: Timestamp,
     },
     /// For its next attempt.
     Retrying {
@@ -117,7 +145,7 @@ pub enum StepState {
 pub struct Counts {
     /// All.
     pub total: usize,
-    /// Waiting, ready, or between two attempts.
+    /// Waiting, ready, asking a person, or between two attempts.
     pub waiting: usize,
     /// Running.
     pub running: usize,
@@ -144,7 +172,9 @@ impl Counts {
     pub(crate) fn add(&mut self, state: &StepState) {
         self.total += 1;
         *match state {
-            StepState::Waiting | StepState::Ready { .. } | StepState::Retrying { .. } => &mut self.waiting,
+            StepState::Waiting | StepState::Ready { .. } | StepState::Asking { .. } | StepState::Retrying { .. } => {
+                &mut self.waiting
+            }
             StepState::Running { .. } => &mut self.running,
             StepState::Done { outcome, .. } => match outcome {
                 Outcome::Succeeded { cached } => {
@@ -175,7 +205,27 @@ impl RunView {
         match &fact.event {
             RunEvent::Requested { plan } => {
                 self.requested_at = at;
+                self.held.clone_from(&plan.context.terms.held);
                 self.plan_grew(plan);
+            }
+            RunEvent::Released { .. } => self.held = None,
+            RunEvent::SlaMissed { bound, within } => self.late.push((*bound, *within)),
+            RunEvent::Prioritised { .. } | RunEvent::LeaseExtended { .. } => {}
+            RunEvent::StepKept { node, from, result } => {
+                if let Some(step) = self.slot(*node) {
+                    step.kept = Some(from.clone());
+                    step.result = Some(result.clone());
+                }
+            }
+            RunEvent::ApprovalOpened { node, message, by, expires } => {
+                let asking =
+                    StepState::Asking { since: at, message: message.clone(), by: by.clone(), expires: *expires };
+                self.set(*node, asking);
+            }
+            RunEvent::ApprovalGiven { node, by, approved, comment } => {
+                if let Some(step) = self.slot(*node) {
+                    step.answer = Some(Answer { by: by.clone(), approved: *approved, comment: comment.clone() });
+                }
             }
             RunEvent::Started => self.started_at = Some(at),
             RunEvent::StepReady { node } => self.set(*node, StepState::Ready { since: at }),
@@ -288,6 +338,14 @@ impl RunView {
     /// It may start: its concurrency group is free.
     pub fn has_started(&self) -> bool {
         self.started_at.is_some()
+    }
+    /// Why it is held, until somebody lets it go.
+    pub fn held(&self) -> Option<&str> {
+        self.held.as_deref()
+    }
+    /// The bounds of its `sla` that it missed, and what was promised.
+    pub fn late(&self) -> &[(SlaBound, Duration)] {
+        &self.late
     }
     /// Who asked to stop, if somebody did.
     pub fn cancelled_by(&self) -> Option<&str> {
@@ -414,6 +472,8 @@ impl StepView {
             attempts_max: 1,
             started_at: None,
             result: None,
+            kept: None,
+            answer: None,
             reason: None,
             last_line: String::new(),
             estimate: None,
@@ -457,10 +517,10 @@ impl StepView {
         Some(self.ended_at()?.since(self.started_at?))
     }
 
-    /// The execution its result comes from, if that is the cache.
+    /// The execution its result comes from, if that is the cache or a run that this one does again.
     pub fn cached(&self) -> Option<&CachedFrom> {
         matches!(self.outcome(), Some(Outcome::Succeeded { cached: true })).then_some(())?;
-        self.result.as_ref()?.cached.as_ref()
+        self.kept.as_ref().or(self.result.as_ref()?.cached.as_ref())
     }
 
     /// Values that say how far it is: `attempt 2 of 3`, if there was more than one.

@@ -48,12 +48,16 @@ impl Scene {
     pub fn every_event() -> Scene {
         let mut scene = Scene::new("deps build:deps lint test:build ship:test clean more");
         scene.retries("test", 3).allows("lint").request();
-        scene.tell(RunEvent::Started);
+        scene.tell(RunEvent::Released { by: "user:anna".into() });
+        scene.tell(RunEvent::Prioritised { priority: 10, by: "user:anna".into() });
+        scene.keeps("more", 8.0).tell(RunEvent::Started);
+        scene.tell(RunEvent::SlaMissed { bound: SlaBound::Start, within: Duration::from_secs(30) });
         scene.tell(RunEvent::StepReady { node: NodeIx(0) });
         scene.leases("deps").hits("deps", 34.0).leases("build").prints("build", "compiling");
         scene.rich("build").leases("lint").fails("lint", Cause::Signal(9), &["x"]);
         scene.leases("test").fails_for_now("test", Cause::Idle(Duration::from_secs(60)), 4.0);
         scene.leases("test").fails("test", exit(1), &["error: x"]).skips("ship", "test");
+        scene.asks("clean", "Clean?").answers("clean", true, "go").extends("more");
         scene.expands("more", &["more.a"]).cancels("Ctrl-C").cancelled("clean").ends(RunOutcome::Cancelled);
         scene
     }
@@ -162,6 +166,26 @@ impl Scene {
         let node = self.node(name);
         self.tell(RunEvent::Expanded { node, steps: made.iter().map(|id| Arc::new(step(id))).collect() })
     }
+    /// Takes over the result of run 11.
+    pub fn keeps(&mut self, name: &str, seconds: f64) -> &mut Self {
+        let node = self.node(name);
+        let from = CachedFrom { run: "r11".into(), number: RunNumber(11), took: Duration::from_secs_f64(seconds) };
+        self.tell(RunEvent::StepKept { node, from, result: AttemptResult::ended(AttemptEnd::Succeeded).into() })
+    }
+    /// The approval of a step is open for an hour.
+    pub fn asks(&mut self, name: &str, message: &str) -> &mut Self {
+        let (node, expires) = (self.node(name), self.now.after(Duration::from_secs(3600)));
+        let by = vec!["team:release".to_owned()];
+        self.tell(RunEvent::ApprovalOpened { node, message: message.to_owned(), by, expires })
+    }
+    pub fn answers(&mut self, name: &str, approved: bool, comment: &str) -> &mut Self {
+        let node = self.node(name);
+        self.tell(RunEvent::ApprovalGiven { node, by: "user:anna".into(), approved, comment: comment.to_owned() })
+    }
+    pub fn extends(&mut self, name: &str) -> &mut Self {
+        let (node, deadline) = (self.node(name), self.now.after(Duration::from_secs(60)));
+        self.tell(RunEvent::LeaseExtended { node, deadline })
+    }
     pub fn cancels(&mut self, by: &str) -> &mut Self {
         self.tell(RunEvent::CancelRequested { by: by.to_owned(), force: false })
     }
@@ -254,6 +278,7 @@ impl Scene {
                     needs: needs.clone(),
                     fresh: false,
                     skip: left_out.then_some(PlannedSkip::NotSelected),
+                    runs_on: None,
                 });
             }
             let (made_by, needed_by) = (None, Vec::new());
@@ -293,6 +318,7 @@ fn context(estimates: BTreeMap<String, Duration>) -> RunContext {
         estimates,
         selection: Selection::default(),
         on_failure: OnFailure::default(),
+        terms: Terms::default(),
     }
 }
 
@@ -311,5 +337,6 @@ fn step(id: &str) -> Step {
         retry: Retry::default(),
         timeout: Timeout::default(),
         resources: Resources::default(),
+        runs_on: Vec::new(),
     }
 }

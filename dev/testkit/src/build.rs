@@ -30,6 +30,7 @@ pub fn step(id: &str) -> StepBuilder {
         retry: Retry { backoff: Backoff { jitter: 0.0, ..Backoff::default() }, ..Retry::default() },
         timeout: Timeout::default(),
         resources: Resources::default(),
+        runs_on: Vec::new(),
     })
 }
 
@@ -164,6 +165,7 @@ pub fn context(run: RunId, number: u64) -> RunContext {
         estimates: BTreeMap::new(),
         selection: Selection::default(),
         on_failure: OnFailure::Stop,
+        terms: model::Terms::default(),
     }
 }
 

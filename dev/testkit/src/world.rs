@@ -8,8 +8,8 @@ use std::time::Duration;
 use engine::{RunPhase, StepState, invariant};
 use model::units::show_duration;
 use model::{
-    AgentId, AttemptEnd, AttemptResult, AttemptSpec, Capacity, Cause, Command, Decision, Fact, Fence, Input, NodeIx,
-    Outcome, Pipeline, RunContext, RunEvent, RunId, Step, Timestamp,
+    AgentId, AttemptEnd, AttemptResult, AttemptSpec, Capacity, Cause, Command, Decision, Fact, Fence, Input, Labels,
+    NodeIx, Outcome, Pipeline, RunContext, RunEvent, RunId, Step, Timestamp,
 };
 
 /// The engine with a clock, agents and a memory of all that happened.
@@ -70,7 +70,7 @@ impl World {
 
     /// An agent with this capacity.
     pub fn joins_with(&mut self, agent: &str, capacity: Capacity) {
-        self.give(Input::AgentJoined { agent: agent.into(), capacity });
+        self.give(Input::AgentJoined { agent: agent.into(), capacity, labels: Labels::new() });
     }
 
     /// An agent is gone, and what it was doing with it.
@@ -296,6 +296,16 @@ impl World {
         let text = match &fact.event {
             RunEvent::Requested { plan } => format!("run {} asked for: {} steps", run.number(), plan.nodes.len()),
             RunEvent::Started => format!("run {} starts", run.number()),
+            RunEvent::Released { by } => format!("run {} let go by {by}", run.number()),
+            RunEvent::Prioritised { priority, by } => format!("run {}: priority {priority} by {by}", run.number()),
+            RunEvent::SlaMissed { bound, within } => {
+                format!("run {}: {} {} missed", run.number(), bound.word(), show_duration(*within))
+            }
+            RunEvent::StepKept { node, from, .. } => format!("{}: kept from run {}", name(node), from.number),
+            RunEvent::LeaseExtended { node, .. } => format!("{}: lease extended", name(node)),
+            RunEvent::ApprovalOpened { node, message, .. } => format!("{}: asks: {message}", name(node)),
+            RunEvent::ApprovalGiven { node, by, approved: true, .. } => format!("{}: approved by {by}", name(node)),
+            RunEvent::ApprovalGiven { node, by, approved: false, .. } => format!("{}: declined by {by}", name(node)),
             RunEvent::StepReady { .. } => return,
             RunEvent::AttemptLeased { node, attempt, agent, .. } => {
                 format!("{}: attempt {attempt} on {agent}", name(node))

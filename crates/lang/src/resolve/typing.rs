@@ -194,6 +194,7 @@ impl<'a> Scene<'a> {
             retry: Retry::default(),
             timeout: Timeout::default(),
             resources: Resources::default(),
+            runs_on: Vec::new(),
         }
     }
 
@@ -245,6 +246,7 @@ impl<'a> Scene<'a> {
                 output: raw.resources.output.or(defaults.resources.output),
                 best_effort: raw.resources.best_effort.or(defaults.resources.best_effort).unwrap_or(false),
             },
+            runs_on: Vec::new(),
         })
     }
 

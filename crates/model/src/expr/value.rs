@@ -17,7 +17,7 @@ pub enum Value {
     /// 64-bit signed.
     Int(i64),
     /// IEEE double.
-    Float(f64),
+    Float(#[serde(with = "crate::exact")] f64),
     /// Text.
     Text(String),
     /// A list.

@@ -92,6 +92,8 @@ pub(crate) fn cause_kind(cause: &Cause) -> &'static str {
         Cause::Refused(_) => "refused",
         Cause::Broken(_) => "broken",
         Cause::Expression(_) => "expression",
+        Cause::Declined(_) => "declined",
+        Cause::Unanswered(_) => "unanswered",
     }
 }
 
@@ -99,7 +101,38 @@ fn event(view: &RunView, fact: &Fact) -> WireEvent {
     let name = |node: NodeIx| view.name(node).to_string();
     match &fact.event {
         RunEvent::Requested { plan } => WireEvent::RunRequested(requested(plan)),
+        RunEvent::Released { by } => WireEvent::RunReleased(RunReleased { by: by.clone() }),
+        RunEvent::Prioritised { priority, by } => {
+            WireEvent::RunPrioritised(RunPrioritised { priority: *priority, by: by.clone() })
+        }
         RunEvent::Started => WireEvent::RunStarted {},
+        RunEvent::SlaMissed { bound, within } => {
+            WireEvent::SlaMissed(SlaMissed { bound: bound.word().to_owned(), within_us: micros(*within) })
+        }
+        RunEvent::StepKept { node, from, result } => WireEvent::StepKept(StepKept {
+            step: name(*node),
+            node: node.0,
+            from: from.into(),
+            layer: result.layer.as_ref().map(Into::into),
+        }),
+        RunEvent::LeaseExtended { node, deadline } => {
+            WireEvent::LeaseExtended(LeaseExtended { step: name(*node), node: node.0, deadline_us: deadline.0 })
+        }
+        RunEvent::ApprovalOpened { node, message, by, expires } => WireEvent::ApprovalOpened(ApprovalOpened {
+            step: name(*node),
+            node: node.0,
+            message: message.clone(),
+            by: by.clone(),
+            expires: iso(*expires),
+            expires_us: expires.0,
+        }),
+        RunEvent::ApprovalGiven { node, by, approved, comment } => WireEvent::ApprovalGiven(ApprovalGiven {
+            step: name(*node),
+            node: node.0,
+            by: by.clone(),
+            approved: *approved,
+            comment: comment.clone(),
+        }),
         RunEvent::StepReady { node } => WireEvent::StepReady(StepReady { step: name(*node), node: node.0 }),
         RunEvent::AttemptLeased { node, attempt, agent, deadline, .. } => WireEvent::AttemptStarted(AttemptStarted {
             step: name(*node),
@@ -148,6 +181,7 @@ fn requested(plan: &Plan) -> RunRequested {
             id: step.id.to_string(),
             depends_on: step.depends_on.iter().map(ToString::to_string).collect(),
             runs_nothing: matches!(step.kind, model::StepKind::Group),
+            runs_on: node.runs_on.iter().flat_map(|labels| labels.iter().map(ToString::to_string)).collect(),
         }
     });
     RunRequested {
@@ -158,6 +192,10 @@ fn requested(plan: &Plan) -> RunRequested {
         branch: git.branch.clone(),
         tag: git.tag.clone(),
         params: context.params.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
+        held: context.terms.held.clone(),
+        priority: context.terms.priority(),
+        by: context.terms.by.clone(),
+        again: context.terms.again.as_ref().map(|again| again.run.to_string()),
         steps: steps.collect(),
     }
 }
@@ -220,7 +258,7 @@ mod tests {
             assert_eq!(read(&text), Ok(meant));
             kinds.insert(std::mem::discriminant(&happened.event));
         }
-        assert_eq!(kinds.len(), 10, "every kind of event is in the scene");
+        assert_eq!(kinds.len(), 17, "every kind of event is in the scene");
     }
 
     #[test]

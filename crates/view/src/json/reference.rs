@@ -5,14 +5,29 @@ use super::wire::*;
 type Fields = &'static [(&'static str, &'static str, &'static str)];
 
 /// Every event: its word, what it means, its fields.
-const EVENTS: [(&str, &str, Fields); 11] = [
+const EVENTS: [(&str, &str, Fields); 18] = [
     ("run_requested", "A run was asked for.", RunRequested::FIELDS),
+    ("run_released", "Somebody let a held run go.", RunReleased::FIELDS),
+    ("run_prioritised", "Its place in the queue changed.", RunPrioritised::FIELDS),
     ("run_started", "It may start: its concurrency group is free.", &[]),
+    ("sla_missed", "A bound of its `sla` passed.", SlaMissed::FIELDS),
+    (
+        "step_kept",
+        "The result of an ended run was taken over: the step instance is not executed, and ends when the run starts.",
+        StepKept::FIELDS,
+    ),
     ("step_ready", "All that a step instance waited for is there.", StepReady::FIELDS),
     ("attempt_started", "An agent executes an attempt.", AttemptStarted::FIELDS),
+    (
+        "lease_extended",
+        "The agent keeps the attempt for longer, because the server slept or its clock jumped.",
+        LeaseExtended::FIELDS,
+    ),
     ("attempt_ended", "An attempt ended.", AttemptEnded::FIELDS),
     ("retry_planned", "Another attempt will be made.", RetryPlanned::FIELDS),
     ("steps_added", "An `expand` step made steps.", StepsAdded::FIELDS),
+    ("approval_opened", "An `approve` step asks.", ApprovalOpened::FIELDS),
+    ("approval_given", "Somebody answered.", ApprovalGiven::FIELDS),
     ("step_ended", "A step instance ended, once and for all.", StepEnded::FIELDS),
     ("cancel_requested", "Somebody asked to stop.", CancelRequested::FIELDS),
     ("run_ended", "The run ended.", RunEnded::FIELDS),

@@ -33,18 +33,32 @@ pub struct Wire {
 pub enum WireEvent {
     /// A run was asked for.
     RunRequested(RunRequested),
+    /// Somebody let a held run go.
+    RunReleased(RunReleased),
+    /// Its place in the queue changed.
+    RunPrioritised(RunPrioritised),
     /// It may start.
     RunStarted {},
+    /// A bound of its `sla` passed.
+    SlaMissed(SlaMissed),
+    /// The result of an ended run was taken over.
+    StepKept(StepKept),
     /// All that an instance waited for is there.
     StepReady(StepReady),
     /// An agent executes an attempt.
     AttemptStarted(AttemptStarted),
+    /// The agent keeps the attempt for longer.
+    LeaseExtended(LeaseExtended),
     /// An attempt ended.
     AttemptEnded(Box<AttemptEnded>),
     /// Another attempt will be made.
     RetryPlanned(RetryPlanned),
     /// An `expand` step made steps.
     StepsAdded(StepsAdded),
+    /// An `approve` step asks.
+    ApprovalOpened(ApprovalOpened),
+    /// Somebody answered.
+    ApprovalGiven(ApprovalGiven),
     /// An instance ended, once and for all.
     StepEnded(StepEnded),
     /// Somebody asked to stop.
@@ -93,6 +107,14 @@ shape! {
         tag: String,
         /// All parameters, as text.
         params: BTreeMap<String, String>,
+        /// Why it waits until somebody lets it go.
+        held: Option<String>,
+        /// Higher goes first; 0 is usual.
+        priority: i32,
+        /// Who or what asked for it; empty for `pace run`.
+        by: String,
+        /// The id of the ended run that it does again.
+        again: Option<String>,
         /// All step instances.
         steps: Vec<PlannedStep>,
     }
@@ -110,6 +132,46 @@ shape! {
         depends_on: Vec<String>,
         /// The id of a template use: it ends when the template's steps have.
         runs_nothing: bool,
+        /// Labels that its agent must have.
+        runs_on: Vec<String>,
+    }
+}
+shape! {
+    /// `run_released`
+    RunReleased {
+        /// Who let it go.
+        by: String,
+    }
+}
+shape! {
+    /// `run_prioritised`
+    RunPrioritised {
+        /// From now on; higher goes first, from -100 to 100.
+        priority: i32,
+        /// Who changed it.
+        by: String,
+    }
+}
+shape! {
+    /// `sla_missed`
+    SlaMissed {
+        /// `start_within` or `finish_within`.
+        bound: String,
+        /// What was promised, from the request on, in microseconds.
+        within_us: u64,
+    }
+}
+shape! {
+    /// `step_kept`
+    StepKept {
+        /// The instance's name.
+        step: String,
+        /// The instance's number.
+        node: u32,
+        /// The run that it comes from.
+        from: WireCached,
+        /// What it wrote there.
+        layer: Option<WireLayer>,
     }
 }
 shape! {
@@ -133,6 +195,17 @@ shape! {
         /// Who executes it.
         agent: String,
         /// When the agent loses it: microseconds since 1970-01-01 UTC.
+        deadline_us: u64,
+    }
+}
+shape! {
+    /// `lease_extended`
+    LeaseExtended {
+        /// The instance's name.
+        step: String,
+        /// The instance's number.
+        node: u32,
+        /// When the agent loses it now: microseconds since 1970-01-01 UTC.
         deadline_us: u64,
     }
 }
@@ -215,6 +288,38 @@ shape! {
     }
 }
 shape! {
+    /// `approval_opened`
+    ApprovalOpened {
+        /// The instance's name.
+        step: String,
+        /// The instance's number.
+        node: u32,
+        /// What people are asked; may be empty.
+        message: String,
+        /// Who may answer: `user:NAME` or `team:NAME`, each is enough.
+        by: Vec<String>,
+        /// When it fails without an answer: ISO 8601, UTC.
+        expires: String,
+        /// When it fails without an answer: microseconds since 1970-01-01 UTC.
+        expires_us: u64,
+    }
+}
+shape! {
+    /// `approval_given`
+    ApprovalGiven {
+        /// The instance's name.
+        step: String,
+        /// The instance's number.
+        node: u32,
+        /// Who answered.
+        by: String,
+        /// Yes or no.
+        approved: bool,
+        /// What they said to it; may be empty.
+        comment: String,
+    }
+}
+shape! {
     /// `step_ended`
     StepEnded {
         /// The instance's name.
@@ -276,7 +381,8 @@ shape! {
     /// Why something failed.
     WireCause {
         /// `exit`, `signal`, `timeout`, `idle`, a limit (`memory`, `pids`, `file_size`, `disk`, `host_disk`, `output`),
-        /// `service`, `lost`, `infrastructure`, `refused`, `broken` or `expression`.
+        /// `service`, `lost`, `infrastructure`, `refused`, `broken`, `expression`, `declined` or
+        /// `unanswered`.
         kind: String,
         /// The exit code or the number of the signal.
         code: Option<i32>,
@@ -442,7 +548,7 @@ impl From<&Cause> for WireCause {
     fn from(cause: &Cause) -> Self {
         let (code, after) = match cause {
             Cause::Exit(code) | Cause::Signal(code) => (Some(*code), None),
-            Cause::TimedOut(after) | Cause::Idle(after) => (None, Some(micros(*after))),
+            Cause::TimedOut(after) | Cause::Idle(after) | Cause::Unanswered(after) => (None, Some(micros(*after))),
             _ => (None, None),
         };
         WireCause { kind: super::cause_kind(cause).to_owned(), code, after_us: after, text: cause.to_string() }

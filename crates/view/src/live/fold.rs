@@ -115,7 +115,9 @@ fn row_noise(view: &RunView, row: &Row) -> Noise {
 fn noise(state: &StepState) -> Noise {
     match state {
         StepState::Running { .. } => Noise::Running,
-        StepState::Waiting | StepState::Ready { .. } | StepState::Retrying { .. } => Noise::Waiting,
+        StepState::Waiting | StepState::Ready { .. } | StepState::Asking { .. } | StepState::Retrying { .. } => {
+            Noise::Waiting
+        }
         StepState::Done { outcome: Outcome::Failed { allowed: false, .. }, .. } => Noise::Failed,
         StepState::Done { .. } => Noise::Finished,
     }

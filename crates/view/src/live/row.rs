@@ -102,7 +102,9 @@ fn indented(name: &str, depth: usize) -> String {
 
 pub fn step_parts(step: &StepView, name: String, now: Timestamp) -> Parts {
     let (symbol, time, words) = match &step.state {
-        StepState::Waiting | StepState::Ready { .. } => (Symbol::Waits, None, step.reason.clone().unwrap_or_default()),
+        StepState::Waiting | StepState::Ready { .. } | StepState::Asking { .. } => {
+            (Symbol::Waits, None, step.reason.clone().unwrap_or_default())
+        }
         StepState::Running { since, .. } => (Symbol::Busy, Some(now.since(*since)), step.last_line.clone()),
         StepState::Retrying { not_before, cause } => (Symbol::Waits, None, retry_words(step, *not_before, cause, now)),
         StepState::Done { outcome, .. } => ended(step, outcome),
