@@ -186,7 +186,7 @@ fn char_width(c: char) -> usize {
     if c == '\u{fe0f}' { 1 } else { c.width().unwrap_or(1) }
 }
 
-enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     /// Printable.
     Text(&'a str),
     /// An SGR sequence.
@@ -197,7 +197,7 @@ enum Piece<'a> {
     Control(char),
 }
 
-fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
+pub(crate) fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
     let mut rest = text;
     core::iter::from_fn(move || {
         let first = rest.chars().next()?;
@@ -221,7 +221,7 @@ fn is_control(c: char) -> bool {
         || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn push_visible(out: &mut String, c: char) {
+pub(crate) fn push_visible(out: &mut String, c: char) {
     // Writing to a String cannot fail.
     let _ = match c as u32 {
         code @ 0..32 => write!(out, "^{}", char::from(code as u8 + b'@')),

@@ -10,6 +10,7 @@ mod errors;
 pub mod json;
 pub mod junit;
 pub mod live;
+pub mod page;
 pub mod plain;
 pub mod plan_text;
 mod run;
