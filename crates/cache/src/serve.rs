@@ -129,7 +129,7 @@ pub fn serve(config: &Config) -> Result<Running, ServeError> {
         .thread_name("cache")
         .build()
         .map_err(ServeError::Threads)?;
-    serve_within(config, runtime, |cache, _| cache)
+    serve_within(config, runtime, |cache, _, _| cache)
 }
 
 /// What is served over one port: plain HTTP and gRPC.
@@ -142,14 +142,14 @@ pub struct Routes {
 }
 
 /// As [`serve`], in a runtime of the caller's choice, and with routes that it makes of the cache's own: for a server that
-/// the cache is part of. `routes` is called within the runtime, and hears where it listens.
+/// the cache is part of. `routes` is called within the runtime, and hears of what it is served and where.
 ///
 /// # Errors
 /// As [`serve`].
 pub fn serve_within(
     config: &Config,
     runtime: tokio::runtime::Runtime,
-    routes: impl FnOnce(Routes, &[Listen]) -> Routes,
+    routes: impl FnOnce(Routes, &Arc<Service>, &[Listen]) -> Routes,
 ) -> Result<Running, ServeError> {
     let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let journal = config.log.as_deref().map(Journal::open).transpose()?;
@@ -167,7 +167,7 @@ pub fn serve_within(
         let _inside = runtime.enter();
         let http = crate::http::router(service.clone()).merge(crate::admin::router(service.clone()));
         let grpc = crate::grpc::routes(service.clone()).prepare().into_axum_router();
-        routes(Routes { http, grpc }, &listens)
+        routes(Routes { http, grpc }, &service, &listens)
     };
     let hall = Arc::new(Hall {
         http,

@@ -10,13 +10,17 @@
 //! the store.
 #![forbid(unsafe_code)]
 
+pub mod archive;
+mod cache_door;
+pub mod clock;
 pub mod config;
 pub mod desk;
-mod door;
+pub mod hub;
 mod listen;
 pub mod live;
 pub mod records;
 mod routes;
+pub mod secrets;
 mod shared;
 pub mod sources;
 pub mod stopping;

@@ -8,12 +8,14 @@ use axum::Router;
 use cache::config::{Anonymous, Listen};
 use cache::{Routes, Running, ServeError};
 
+use crate::archive::Archive;
 use crate::config::CONNECTIONS_MAX;
 use crate::desk::Desk;
+use crate::hub::{Hub, Parts};
 use crate::live::Live;
 use crate::sources::Sources;
 use crate::stopping::Stopping;
-use crate::{Config, Shared, door, routes};
+use crate::{Config, Shared, cache_door, routes, secrets};
 
 /// Threads that answer requests: more only take memory, what takes long is not done in them.
 const WORKERS_MAX: usize = 4;
@@ -41,6 +43,9 @@ pub enum StartError {
     /// The port, the cache or the encryption.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The master key of the secrets.
+    #[error(transparent)]
+    Keys(#[from] access::SealError),
     /// No threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
@@ -70,17 +75,30 @@ impl Server {
         let (desk, orders) =
             Desk::start(&config.name, store.clone(), live.clone(), sources.clone()).map_err(StartError::Threads)?;
         let credential = access::CredentialKind::Agent.mint("builtin").text;
-        let cache = cache_config(&config, door::ask(store.clone(), &credential));
+        let cache = cache_config(&config, cache_door::ask(store.clone(), &credential));
         let made = Arc::new(Mutex::new(None));
         let runtime = runtime()?;
         let slot = made.clone();
-        let running = cache::serve_within(&cache, runtime, move |cache, listens| {
+        let variable = std::env::var("PACE_MASTER_KEY").ok();
+        let keys = access::Keys::load(&config.data, variable.as_deref())?;
+        let running = cache::serve_within(&cache, runtime, move |cache, service, listens| {
             let mut config = config;
             if config.url.is_empty() {
                 config.url = url(&config, listens);
             }
             let stopping = Stopping::default();
-            let shared = Arc::new(Shared { config, store, desk, live, sources, stopping, builtin: credential });
+            let version_key = keys.derive("versions of secrets").to_vec();
+            let vault = store.clone();
+            let hub = Arc::new(Hub::new(Parts {
+                store: store.clone(),
+                desk: desk.clone(),
+                live: live.clone(),
+                archive: Archive::new(&config.data.join("artifacts"), service.blobs.clone()),
+                secrets: Box::new(move |run, wanted| secrets::of_attempt(&vault, &keys, run, wanted)),
+                version_key,
+                builtin: credential.clone(),
+            }));
+            let shared = Arc::new(Shared { config, store, desk, live, sources, stopping, hub, builtin: credential });
             let routes = routes::all(&shared, cache, orders);
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(shared);
             routes

@@ -8,18 +8,21 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use cache::Routes;
 use http::StatusCode;
+use proto::{AgentsServer, SERVICE};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::Shared;
 use crate::desk::HubOrder;
+use crate::hub::Counter;
 use crate::listen::below_cache;
 
 /// All routes. Called within the runtime.
 pub(crate) fn all(shared: &Arc<Shared>, cache: Routes, orders: UnboundedReceiver<HubOrder>) -> Routes {
     let Routes { http, grpc } = below_cache(cache);
-    tokio::spawn(forget(orders));
+    tokio::spawn(shared.hub.clone().serve(orders));
     let http = http.merge(health(shared));
-    Routes { http, grpc }
+    let agents = AgentsServer::new(Arc::new(Counter(shared.hub.clone())));
+    Routes { http, grpc: grpc.route_service(&format!("/{SERVICE}/{{*method}}"), agents) }
 }
 
 /// Whether the process lives, and whether it can do its work.
@@ -35,8 +38,4 @@ async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
         Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "a defect of this server, described in its log\n".to_owned()),
     }
-}
-
-async fn forget(mut orders: UnboundedReceiver<HubOrder>) {
-    while orders.recv().await.is_some() {}
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::desk::Desk;
+use crate::hub::Hub;
 use crate::live::Live;
 use crate::sources::Sources;
 use crate::stopping::Stopping;
@@ -23,6 +24,8 @@ pub struct Shared {
     pub sources: Arc<Sources>,
     /// Whether it ends.
     pub stopping: Stopping,
+    /// Its agents.
+    pub hub: Arc<Hub>,
     /// Credential of the agent in this process; in no store.
     pub builtin: String,
 }

@@ -70,6 +70,7 @@ pub fn step_word(step: &StepView) -> &'static str {
     match &step.state {
         StepState::Waiting => "waiting",
         StepState::Ready { .. } => "ready",
+        StepState::Asking { .. } => "waiting for approval",
         StepState::Running { .. } => "running",
         StepState::Retrying { .. } => "retrying",
         StepState::Done { outcome, .. } => match outcome {
