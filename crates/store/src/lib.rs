@@ -7,18 +7,32 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod cell;
+mod entry;
 mod error;
+mod ledger;
+mod prepared;
 mod query;
+mod read;
 mod record;
+mod sqlite;
+mod verify;
+mod writer;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use model::{Fact, ProjectId, RunId, RunNumber, RunSummary, Timestamp};
 
 pub use batch::{Batch, Change, Delivery, Errand, Expect, LogChunk, LogId, ProjectFact, Receipt, Settled};
 pub use error::StoreError;
-pub use query::{Audited, DeliveryRow, LogPart, RunQuery, Sequenced, Verified};
+pub use query::{Artifact, Audited, Counts, DeliveryRow, LogPart, RunQuery, Sequenced, Timing, Verified};
 pub use record::{Kept, Record};
+
+use prepared::Prepared;
+use read::Reader;
+use writer::{Append, Backend, Writer};
 
 /// Where a store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +43,9 @@ pub enum Location {
     Postgres(String),
 }
 
+/// The act under which retention writes down what it removes.
+pub(crate) const RETENTION: &str = "runs.removed";
+
 /// The right to append facts of runs. Higher than any other that was given before; a store refuses lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
@@ -36,15 +53,42 @@ pub struct Epoch(pub u64);
 /// A store. Cheap to clone; all clones are one store. Every method may be called from any thread and blocks until it has
 /// its answer, but for [`Store::append_then`].
 #[derive(Clone, Debug)]
-pub struct Store {}
+pub struct Store {
+    reader: Arc<Reader>,
+    /// `None`: opened for reading only.
+    writer: Option<Arc<Writer>>,
+}
 
 impl Store {
     /// Opens the store, makes it if it is new, and brings its tables up to date.
     ///
     /// # Errors
     /// It cannot be reached or written, was made by a newer version, or (SQLite) another process has it.
-    pub fn open(_location: &Location) -> Result<Store, StoreError> {
-        Err(unready())
+    pub fn open(location: &Location) -> Result<Store, StoreError> {
+        match location {
+            Location::Sqlite(path) => {
+                let writing = sqlite::Writing::open(path)?;
+                let writer = Some(Arc::new(Writer::start(Backend::Sqlite(writing))?));
+                Ok(Store { reader: Arc::new(Reader::Sqlite(sqlite::Reading::new(path))), writer })
+            }
+            Location::Postgres(_) => Err(StoreError::Unavailable("PostgreSQL is not spoken yet".into())),
+        }
+    }
+
+    /// Opens a store that is there for reading, while another process may have it. Whatever would write is refused.
+    ///
+    /// # Errors
+    /// It is not there or cannot be reached.
+    pub fn open_reading(location: &Location) -> Result<Store, StoreError> {
+        let reader = match location {
+            Location::Sqlite(path) => Reader::Sqlite(sqlite::Reading::existing(path)?),
+            Location::Postgres(_) => return Err(StoreError::Unavailable("PostgreSQL is not spoken yet".into())),
+        };
+        Ok(Store { reader: Arc::new(reader), writer: None })
+    }
+
+    fn writer(&self) -> Result<&Writer, StoreError> {
+        self.writer.as_deref().ok_or_else(|| StoreError::Unavailable("it was opened for reading only".into()))
     }
 
     /// Tries to become the one that appends facts. `None`: somebody else is. With SQLite it succeeds at once. The right
@@ -52,27 +96,31 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be asked.
-    pub fn lead(&self, _who: &str) -> Result<Option<Epoch>, StoreError> {
-        Err(unready())
+    pub fn lead(&self, who: &str) -> Result<Option<Epoch>, StoreError> {
+        let who = who.to_owned();
+        self.writer()?.call(move |backend| backend.lead(&who))
     }
 
     /// Gives the right back.
     ///
     /// # Errors
     /// The store cannot be asked.
-    pub fn step_down(&self, _epoch: Epoch) -> Result<(), StoreError> {
-        Err(unready())
+    pub fn step_down(&self, epoch: Epoch) -> Result<(), StoreError> {
+        self.writer()?.call(move |backend| backend.step_down(epoch))
     }
 
     /// Appends all of a batch or nothing, and calls `done` once that is durable or refused, on a thread of the store: it
     /// must not block. `epoch` is needed for facts and logs, and checked whenever it is given.
     pub fn append_then(
         &self,
-        _epoch: Option<Epoch>,
-        _batch: Batch,
+        epoch: Option<Epoch>,
+        batch: Batch,
         done: impl FnOnce(Result<Receipt, StoreError>) + Send + 'static,
     ) {
-        done(Err(unready()));
+        match self.writer().and_then(|writer| Ok((writer, Prepared::new(batch)?))) {
+            Ok((writer, batch)) => writer.append(Append { epoch, batch, done: Box::new(done) }),
+            Err(error) => done(Err(error)),
+        }
     }
 
     /// Appends all of a batch or nothing. Returns once that is durable.
@@ -80,24 +128,27 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotLeader`], [`StoreError::Conflict`] for a record that is not as expected, [`StoreError::Gap`] for a
     /// log chunk that does not follow, or the store cannot be written.
-    pub fn append(&self, _epoch: Option<Epoch>, _batch: Batch) -> Result<Receipt, StoreError> {
-        Err(unready())
+    pub fn append(&self, epoch: Option<Epoch>, batch: Batch) -> Result<Receipt, StoreError> {
+        let (answer, answered) = sync_channel(1);
+        // The channel has room for the one answer, so this does not block.
+        self.append_then(epoch, batch, move |receipt| drop(answer.send(receipt)));
+        answered.recv().unwrap_or_else(|_| Err(StoreError::Unavailable("it was closed".into())))
     }
 
     /// Facts of a run, in order.
     ///
     /// # Errors
     /// The store cannot be read, or what it holds is no fact.
-    pub fn facts_of(&self, _run: &RunId) -> Result<Vec<Fact>, StoreError> {
-        Err(unready())
+    pub fn facts_of(&self, run: &RunId) -> Result<Vec<Fact>, StoreError> {
+        self.reader.facts_of(run)
     }
 
     /// At most `max` facts of all runs after a global number, in order.
     ///
     /// # Errors
     /// As [`Store::facts_of`].
-    pub fn facts_after(&self, _sequence: u64, _max: usize) -> Result<Vec<Sequenced<ProjectFact>>, StoreError> {
-        Err(unready())
+    pub fn facts_after(&self, sequence: u64, max: usize) -> Result<Vec<Sequenced<ProjectFact>>, StoreError> {
+        self.reader.facts_after(sequence, max)
     }
 
     /// The last global number; 0 for an empty log.
@@ -105,7 +156,7 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn last_sequence(&self) -> Result<u64, StoreError> {
-        Err(unready())
+        self.reader.last_sequence()
     }
 
     /// Runs that have not ended, oldest first.
@@ -113,47 +164,47 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn active_runs(&self) -> Result<Vec<RunSummary>, StoreError> {
-        Err(unready())
+        self.reader.active_runs()
     }
 
     /// A run in one line.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn run(&self, _run: &RunId) -> Result<Option<RunSummary>, StoreError> {
-        Err(unready())
+    pub fn run(&self, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
+        self.reader.run(run)
     }
 
     /// The run of a number.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn run_numbered(&self, _project: &ProjectId, _number: RunNumber) -> Result<Option<RunSummary>, StoreError> {
-        Err(unready())
+    pub fn run_numbered(&self, project: &ProjectId, number: RunNumber) -> Result<Option<RunSummary>, StoreError> {
+        self.reader.run_numbered(project, number)
     }
 
     /// Runs, newest first, each with the cursor that the next page starts after.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn runs(&self, _query: &RunQuery) -> Result<Vec<Sequenced<RunSummary>>, StoreError> {
-        Err(unready())
+    pub fn runs(&self, query: &RunQuery) -> Result<Vec<Sequenced<RunSummary>>, StoreError> {
+        self.reader.runs(query)
     }
 
     /// The highest number of a run of a project; 0 if there is none.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn last_number(&self, _project: &ProjectId) -> Result<RunNumber, StoreError> {
-        Err(unready())
+    pub fn last_number(&self, project: &ProjectId) -> Result<RunNumber, StoreError> {
+        self.reader.last_number(project)
     }
 
     /// Deliveries that nobody has settled, oldest first, at most `max`.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn open_deliveries(&self, _max: usize) -> Result<Vec<Delivery>, StoreError> {
-        Err(unready())
+    pub fn open_deliveries(&self, max: usize) -> Result<Vec<Delivery>, StoreError> {
+        self.reader.open_deliveries(max)
     }
 
     /// Deliveries, newest first, of one project or of all, before a cursor.
@@ -162,62 +213,90 @@ impl Store {
     /// The store cannot be read.
     pub fn deliveries(
         &self,
-        _project: Option<&ProjectId>,
-        _before: Option<u64>,
-        _max: usize,
+        project: Option<&ProjectId>,
+        before: Option<u64>,
+        max: usize,
     ) -> Result<Vec<Sequenced<DeliveryRow>>, StoreError> {
-        Err(unready())
+        self.reader.deliveries(project, before, max)
     }
 
-    /// Part of a log: at most `max` bytes from `offset` on, and how long the log is now.
+    /// A delivery by its id, and what became of it.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn log(&self, _log: &LogId, _offset: u64, _max: usize) -> Result<LogPart, StoreError> {
-        Err(unready())
+    pub fn delivery(&self, id: &str) -> Result<Option<(Delivery, DeliveryRow)>, StoreError> {
+        self.reader.delivery(id)
+    }
+
+    /// Artifacts of a run, by instance and name. Of several attempts the last one's.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn artifacts_of(&self, run: &RunId) -> Result<Vec<Artifact>, StoreError> {
+        self.reader.artifacts_of(run)
+    }
+
+    /// How long the instances of a project took last, for estimates: the latest 10,000.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn timings(&self, project: &ProjectId) -> Result<Vec<Timing>, StoreError> {
+        self.reader.timings(project)
+    }
+
+    /// How much there is, for metrics.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn counts(&self) -> Result<Counts, StoreError> {
+        self.reader.counts()
+    }
+
+    /// Part of a log: at most `max` bytes (and 16 MiB) from `offset` on, and how long the log is now.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn log(&self, log: &LogId, offset: u64, max: usize) -> Result<LogPart, StoreError> {
+        self.reader.log(log, offset, max)
     }
 
     /// Errands that are due, oldest first, at most `max`.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn errands_due(&self, _now: Timestamp, _max: usize) -> Result<Vec<Errand>, StoreError> {
-        Err(unready())
+    pub fn errands_due(&self, now: Timestamp, max: usize) -> Result<Vec<Errand>, StoreError> {
+        self.reader.errands_due(now, max)
     }
 
     /// A record.
     ///
     /// # Errors
     /// The store cannot be read, or the record is not of this type.
-    pub fn record<T: Record>(&self, _key: &str) -> Result<Option<Kept<T>>, StoreError> {
-        Err(unready())
+    pub fn record<T: Record>(&self, key: &str) -> Result<Option<Kept<T>>, StoreError> {
+        self.reader.record(key)
     }
 
     /// Records whose keys begin with `prefix`, in order of their keys, after a key, at most `max`.
     ///
     /// # Errors
     /// As [`Store::record`].
-    pub fn records<T: Record>(&self, _prefix: &str, _after: &str, _max: usize) -> Result<Vec<Kept<T>>, StoreError> {
-        Err(unready())
+    pub fn records<T: Record>(&self, prefix: &str, after: &str, max: usize) -> Result<Vec<Kept<T>>, StoreError> {
+        self.reader.records(prefix, after, max)
     }
 
     /// Who changed what, newest first, before a cursor.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn audit(&self, _before: Option<u64>, _max: usize) -> Result<Vec<Sequenced<Audited>>, StoreError> {
-        Err(unready())
+    pub fn audit(&self, before: Option<u64>, max: usize) -> Result<Vec<Sequenced<Audited>>, StoreError> {
+        self.reader.audit(before, max)
     }
 
     /// Reads the whole log and holds every hash against the one before it. `progress` hears how many were read.
     ///
     /// # Errors
     /// The store cannot be read. A broken chain is no error but an answer.
-    pub fn verify(&self, _progress: &mut dyn FnMut(u64)) -> Result<Verified, StoreError> {
-        Err(unready())
+    pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Verified, StoreError> {
+        verify::log(&self.reader, progress)
     }
-}
-
-fn unready() -> StoreError {
-    StoreError::Unavailable("it is being built".into())
 }

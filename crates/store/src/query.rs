@@ -1,6 +1,8 @@
 //! What is asked of a store, and what it answers.
 
-use model::{ProjectId, RunOutcome, Timestamp};
+use std::time::Duration;
+
+use model::{ArtifactRef, NodeIx, ProjectId, RunOutcome, Timestamp};
 
 /// Something with its place in an order; also the cursor that the next page begins after.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +73,39 @@ pub struct Audited {
     pub key: String,
 }
 
+/// An artifact of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Artifact {
+    /// The instance that made it.
+    pub node: NodeIx,
+    /// Name, version, files.
+    pub artifact: ArtifactRef,
+}
+
+/// How long an instance took when it was executed last and succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Name of the instance: `test[go=1.23]`.
+    pub step: String,
+    /// How long, to the millisecond.
+    pub took: Duration,
+    /// When it ended.
+    pub at: Timestamp,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Entries of the log that there ever were.
+    pub entries: u64,
+    /// Runs that have not ended.
+    pub active_runs: u64,
+    /// Deliveries that nobody has settled.
+    pub open_deliveries: u64,
+    /// Errands that are not done.
+    pub errands: u64,
+}
+
 /// What reading the whole log showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
@@ -78,4 +113,7 @@ pub struct Verified {
     pub entries: u64,
     /// The first entry that is not what it was, with what is wrong: edited, removed, reordered.
     pub broken: Option<(u64, String)>,
+    /// SHA-256 of the whole log in hexadecimal digits, up to the last entry that was read. Kept elsewhere it proves later that
+    /// nothing before it was changed, not even by somebody who wrote all hashes anew.
+    pub head: String,
 }

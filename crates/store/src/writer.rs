@@ -1,0 +1,175 @@
+//! The one thread that writes: it takes everything that waits, appends it in one commit, and tells each how it ended.
+
+use std::sync::mpsc::{self, Receiver, Sender, sync_channel};
+use std::thread::JoinHandle;
+
+use crate::prepared::Prepared;
+use crate::sqlite;
+use crate::{Epoch, Receipt, StoreError};
+
+/// Batches of one commit. More would make the first of them wait for the last.
+const GROUP_MAX: usize = 1024;
+/// Bytes of one commit, about.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+
+/// Told once a batch is durable or refused.
+pub(crate) type Done = Box<dyn FnOnce(Result<Receipt, StoreError>) + Send>;
+type Call = Box<dyn FnOnce(&mut Backend) + Send>;
+
+/// What the writer is asked.
+enum Job {
+    Append(Append),
+    Call(Call),
+}
+
+pub(crate) struct Append {
+    pub epoch: Option<Epoch>,
+    pub batch: Prepared,
+    pub done: Done,
+}
+
+/// Where the writer writes.
+#[derive(Debug)]
+pub(crate) enum Backend {
+    Sqlite(sqlite::Writing),
+}
+
+/// The way to the writer. The thread ends with it, once all that waits is written.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Backend {
+    fn commit(
+        &mut self,
+        group: Vec<(Option<Epoch>, Prepared)>,
+    ) -> Result<Vec<Result<Receipt, StoreError>>, StoreError> {
+        match self {
+            Backend::Sqlite(sqlite) => sqlite.commit(group),
+        }
+    }
+
+    pub(crate) fn lead(&mut self, who: &str) -> Result<Option<Epoch>, StoreError> {
+        match self {
+            Backend::Sqlite(sqlite) => sqlite.lead(who),
+        }
+    }
+
+    pub(crate) fn step_down(&mut self, epoch: Epoch) -> Result<(), StoreError> {
+        match self {
+            Backend::Sqlite(sqlite) => sqlite.step_down(epoch),
+        }
+    }
+}
+
+impl Writer {
+    pub(crate) fn start(mut backend: Backend) -> Result<Writer, StoreError> {
+        let (jobs, inbox) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || serve(&mut backend, &inbox));
+        let thread = thread.map_err(|error| StoreError::Unavailable(format!("no thread can be started: {error}")))?;
+        Ok(Writer { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    pub(crate) fn append(&self, append: Append) {
+        if let Err(Job::Append(append)) = self.send(Job::Append(append)) {
+            (append.done)(Err(stopped()));
+        }
+    }
+
+    /// Has something done between two commits.
+    pub(crate) fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Backend) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = sync_channel(1);
+        // Nobody hears the answer of a caller that is gone.
+        let call = Job::Call(Box::new(move |backend| drop(answer.send(call(backend)))));
+        self.send(call).map_err(|_| stopped())?;
+        answered.recv().unwrap_or_else(|_| Err(stopped()))
+    }
+
+    fn send(&self, job: Job) -> Result<(), Job> {
+        match &self.jobs {
+            Some(jobs) => jobs.send(job).map_err(|unsent| unsent.0),
+            None => Err(job),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        let Some(thread) = self.thread.take() else { return };
+        // The last clone may go on the writer's own thread, in a callback.
+        if thread.thread().id() != std::thread::current().id() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(backend: &mut Backend, inbox: &Receiver<Job>) {
+    let mut next = inbox.recv().ok();
+    while let Some(job) = next.take() {
+        match job {
+            Job::Call(call) => call(backend),
+            Job::Append(first) => {
+                let group = gather(first, inbox, &mut next);
+                commit(backend, group);
+            }
+        }
+        if next.is_none() {
+            next = inbox.recv().ok();
+        }
+    }
+}
+
+/// Everything that waits, up to a call: that one is `next`.
+fn gather(first: Append, inbox: &Receiver<Job>, next: &mut Option<Job>) -> Vec<Append> {
+    let mut bytes = first.batch.weight;
+    let mut group = vec![first];
+    while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
+        match inbox.try_recv() {
+            Ok(Job::Append(append)) => {
+                bytes += append.batch.weight;
+                group.push(append);
+            }
+            Ok(call) => {
+                *next = Some(call);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    group
+}
+
+fn commit(backend: &mut Backend, group: Vec<Append>) {
+    let alone = group.len() == 1;
+    // What failed together is tried one by one: a batch that is too large for the disk must not hurt its neighbours.
+    let again: Vec<_> = if alone { Vec::new() } else { group.iter().map(|append| append.batch.clone()).collect() };
+    let (batches, dones): (Vec<_>, Vec<_>) =
+        group.into_iter().map(|append| ((append.epoch, append.batch), (append.epoch, append.done))).unzip();
+    match backend.commit(batches) {
+        Ok(answers) => {
+            for (answer, (_, done)) in answers.into_iter().zip(dones) {
+                done(answer);
+            }
+        }
+        Err(StoreError::Full(_)) if !alone => {
+            for (batch, (epoch, done)) in again.into_iter().zip(dones) {
+                commit(backend, vec![Append { epoch, batch, done }]);
+            }
+        }
+        Err(error) => {
+            for (_, done) in dones {
+                done(Err(error.clone()));
+            }
+        }
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("it was closed".into())
+}
