@@ -16,6 +16,7 @@ pub mod clock;
 pub mod config;
 pub mod desk;
 pub mod hub;
+pub mod journal;
 mod listen;
 pub mod live;
 pub mod records;
@@ -27,4 +28,4 @@ pub mod stopping;
 
 pub use config::Config;
 pub use listen::{Server, StartError};
-pub use shared::Shared;
+pub use shared::{Hidden, Shared};
