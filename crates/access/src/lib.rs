@@ -31,7 +31,7 @@ pub use password::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PasswordHash, passwor
 pub use role::{Role, Scope, UnknownWord};
 pub use seal::{Keys, SealError};
 pub use secret::{For, SECRET_BYTES_MAX, SECRET_VERSIONS_MAX, SecretRecord, SecretVersion, choose, secret_problem};
-pub use session::{COOKIE, Cookie, Session, csrf_token, is_csrf_token};
+pub use session::{COOKIE, Cookie, Session, is_csrf_token};
 pub use token::{TOKEN_DAYS_MAX, Token};
 pub use user::{USER_NAME_BYTES_MAX, User, grants_for, user_name_problem};
 pub use who::Who;

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::{digest, hmac};
@@ -20,10 +21,11 @@ const FILE_BYTES_MAX: u64 = 16 * 1024;
 const VERSION: &str = "v1";
 const KEY_BYTES: usize = 32;
 
-/// The master keys: the first seals, all open.
+/// The master keys: the first seals, all open. Clones are the same ring, so that a new key is everybody's at once: that is
+/// what the lock is for.
 #[derive(Clone)]
 pub struct Keys {
-    keys: Vec<Key>,
+    ring: Arc<RwLock<Vec<Key>>>,
     file: Option<PathBuf>,
 }
 
@@ -65,18 +67,18 @@ impl Keys {
     pub fn load(data: &Path, variable: Option<&str>) -> Result<Keys, SealError> {
         if let Some(text) = variable.filter(|text| !text.trim().is_empty()) {
             let keys = parse(text, ',').ok_or(SealError::Variable)?;
-            return Ok(Keys { keys, file: None });
+            return Ok(Keys::of(keys, None));
         }
         let path = data.join(FILE);
         match read_file(&path) {
             Ok(text) => {
                 let keys =
                     parse(&text, '\n').ok_or_else(|| broken(&path, "it does not hold 64 hexadecimal digits a line"))?;
-                Ok(Keys { keys, file: Some(path) })
+                Ok(Keys::of(keys, Some(path)))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let keys = Keys { keys: vec![Key::new(random())], file: Some(path) };
-                keys.write().map(|()| keys)
+                let keys = Keys::of(vec![Key::new(random())], Some(path));
+                keys.write(&keys.ring()).map(|()| keys)
             }
             Err(error) => Err(broken(&path, &error.to_string())),
         }
@@ -84,12 +86,26 @@ impl Keys {
 
     /// Keys for a test or a server without a disk.
     pub fn random() -> Keys {
-        Keys { keys: vec![Key::new(random())], file: None }
+        Keys::of(vec![Key::new(random())], None)
     }
 
-    /// Name of the key that seals: says nothing about the key.
-    pub fn current(&self) -> &str {
-        self.keys.first().map_or("", |key| &key.id)
+    fn of(keys: Vec<Key>, file: Option<PathBuf>) -> Keys {
+        Keys { ring: Arc::new(RwLock::new(keys)), file }
+    }
+
+    fn ring(&self) -> Vec<Key> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, keys: Vec<Key>) -> Result<(), SealError> {
+        self.write(&keys)?;
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
+    /// Name of the key that seals: says nothing about the key. There always is one.
+    pub fn current(&self) -> String {
+        self.ring().swap_remove(0).id
     }
 
     /// Seals a value for a place.
@@ -97,7 +113,7 @@ impl Keys {
     /// # Errors
     /// [`SealError::Broken`] when the library refuses, which it does not.
     pub fn seal(&self, context: &str, value: &[u8]) -> Result<String, SealError> {
-        let key = self.keys.first().ok_or(SealError::Broken)?;
+        let key = self.ring().swap_remove(0);
         let own: [u8; KEY_BYTES] = random();
         let wrapped = encrypt(&key.bytes, &wrap_context(context), &own)?;
         let sealed = encrypt(&own, context, value)?;
@@ -120,7 +136,7 @@ impl Keys {
     /// As [`Keys::open`].
     pub fn rewrap(&self, context: &str, sealed: &str) -> Result<Option<String>, SealError> {
         let (id, wrapped, value) = split(sealed)?;
-        let key = self.keys.first().ok_or(SealError::Broken)?;
+        let key = self.ring().swap_remove(0);
         if id == key.id {
             return Ok(None);
         }
@@ -129,29 +145,26 @@ impl Keys {
         Ok(Some(format!("{VERSION}.{}.{}.{value}", key.id, URL_SAFE_NO_PAD.encode(wrapped))))
     }
 
-    /// A new master key that seals from now on; the old ones still open. Kept in the file before it returns.
+    /// Makes a new master key that seals from now on; the old ones still open. Kept in the file before it returns.
     ///
     /// # Errors
     /// The keys come from `PACE_MASTER_KEY`, or the file cannot be written.
-    pub fn rotated(&self) -> Result<Keys, SealError> {
-        let keys = [Key::new(random())].into_iter().chain(self.keys.iter().cloned()).collect();
-        let rotated = Keys { keys, file: self.file.clone() };
-        rotated.write().map(|()| rotated)
+    pub fn rotate(&self) -> Result<(), SealError> {
+        self.replace([Key::new(random())].into_iter().chain(self.ring()).collect())
     }
 
     /// Forgets all keys but the one that seals: after everything was rewrapped.
     ///
     /// # Errors
-    /// As [`Keys::rotated`].
-    pub fn without_old(&self) -> Result<Keys, SealError> {
-        let rest = Keys { keys: self.keys.iter().take(1).cloned().collect(), file: self.file.clone() };
-        rest.write().map(|()| rest)
+    /// As [`Keys::rotate`].
+    pub fn forget_old(&self) -> Result<(), SealError> {
+        self.replace(self.ring().into_iter().take(1).collect())
     }
 
     /// A key for something else, made of the oldest one, so that it does not change when a new one comes.
     pub fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
-        let bytes = self.keys.last().map_or([0; KEY_BYTES], |key| key.bytes);
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), format!("paceline {purpose}").as_bytes());
+        let oldest = self.ring().pop().map_or([0; KEY_BYTES], |key| key.bytes);
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &oldest), format!("paceline {purpose}").as_bytes());
         let mut derived = [0; KEY_BYTES];
         derived.copy_from_slice(tag.as_ref());
         derived
@@ -159,18 +172,19 @@ impl Keys {
 
     fn unwrap(&self, context: &str, sealed: &str, wrapped: &str) -> Result<[u8; KEY_BYTES], SealError> {
         let (id, ..) = split(sealed)?;
-        let key = self.keys.iter().find(|key| key.id == id).ok_or_else(|| SealError::KeyMissing(id.into()))?;
+        let ring = self.ring();
+        let key = ring.iter().find(|key| key.id == id).ok_or_else(|| SealError::KeyMissing(id.into()))?;
         decrypt(&key.bytes, &wrap_context(context), wrapped)?.try_into().map_err(|_| SealError::Broken)
     }
 
     /// Replaces the file as a whole, readable by nobody else.
-    fn write(&self) -> Result<(), SealError> {
+    fn write(&self, keys: &[Key]) -> Result<(), SealError> {
         let Some(path) = &self.file else {
             let why =
                 "the keys come from PACE_MASTER_KEY; write a new one before the old ones there, with a comma between";
             return Err(SealError::File { path: "the environment".into(), why: why.into() });
         };
-        let text: String = self.keys.iter().map(|key| hex(&key.bytes) + "\n").collect();
+        let text: String = keys.iter().map(|key| hex(&key.bytes) + "\n").collect();
         let fresh = path.with_extension("key.new");
         let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh);
         written
@@ -192,7 +206,7 @@ impl Key {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ids: Vec<&str> = self.keys.iter().map(|key| key.id.as_str()).collect();
+        let ids: Vec<String> = self.ring().into_iter().map(|key| key.id).collect();
         write!(f, "Keys({})", ids.join(", "))
     }
 }
@@ -283,8 +297,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let keys = Keys::load(folder.path(), None).expect("made");
         let (sealed, purpose) = (keys.seal("x", b"value").expect("sealed"), keys.derive("versions"));
-        let rotated = keys.rotated().expect("written");
-        assert_ne!(rotated.current(), keys.current());
+        let old = keys.current();
+        keys.clone().rotate().expect("written");
+        assert_ne!(old, keys.current(), "of a clone, too");
         let again = Keys::load(folder.path(), None).expect("read");
         assert_eq!(again.open("x", &sealed), Ok(b"value".to_vec()));
         assert_eq!(again.derive("versions"), purpose);
@@ -318,7 +333,7 @@ mod tests {
         let sealed = before.seal("x", b"value").expect("sealed");
         let after = Keys::load(folder.path(), Some(&format!("{new}, {old}"))).expect("two keys");
         assert_eq!(after.open("x", &sealed), Ok(b"value".to_vec()));
-        assert!(after.rotated().is_err() && !folder.path().join(FILE).exists());
+        assert!(after.rotate().is_err() && !folder.path().join(FILE).exists());
         assert!(matches!(Keys::load(folder.path(), Some("secret")), Err(SealError::Variable)));
         assert!(!format!("{after:?}").contains("aaaaaaaa"));
     }

@@ -4,7 +4,7 @@ use aws_lc_rs::hmac;
 use model::{Record, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::chance::{hex, random, same, sha256};
+use crate::chance::{hex, id, random, same, sha256};
 use crate::{DAY_US, Micros, User};
 
 /// Name of the cookie.
@@ -15,6 +15,8 @@ const IDLE_US: u64 = 14 * DAY_US;
 const AGE_US: u64 = 60 * DAY_US;
 /// After this much use the cookie gets a new secret, so that one that was stolen dies soon.
 const ROTATE_US: u64 = DAY_US;
+/// A secret that was replaced is good for so long still: a page asks for several things at once.
+const GRACE_US: u64 = 60 * 1_000_000;
 
 /// What is kept of a session.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,10 @@ pub struct Session {
     pub since_us: Micros,
     /// From where, for its user to recognise: the program's name, cut.
     pub agent: String,
+    /// Stays the same when the cookie gets a new secret; forms are bound to it.
+    pub family: String,
+    /// When a new secret replaced this one; 0: never.
+    pub replaced_us: Micros,
 }
 
 impl Record for Session {
@@ -82,40 +88,44 @@ impl Session {
             signed_in_us: now.0,
             since_us: now.0,
             agent: agent.chars().take(120).collect(),
+            family: id(),
+            replaced_us: 0,
         };
         (session, cookie)
     }
 
     /// Whether it counts for this user.
     pub fn is_good_for(&self, user: &User, now: Timestamp) -> bool {
-        let idle = now.0.saturating_sub(self.since_us);
-        let age = now.0.saturating_sub(self.signed_in_us);
-        self.user == user.name
-            && !user.disabled
-            && self.signed_in_us >= user.sessions_since_us
-            && idle < IDLE_US
-            && age < AGE_US
+        self.user == user.name && !user.disabled && self.signed_in_us >= user.sessions_since_us && !self.is_over(now)
     }
 
-    /// The same session with a new secret, once the old one is a day old. The old one is to be removed.
-    pub fn rotated(&self, now: Timestamp) -> Option<(Session, Cookie)> {
-        if now.0.saturating_sub(self.since_us) < ROTATE_US {
+    /// Whether it is over, whoever asks.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        let (idle, age) = (now.0.saturating_sub(self.since_us), now.0.saturating_sub(self.signed_in_us));
+        let replaced = self.replaced_us != 0 && now.0.saturating_sub(self.replaced_us) >= GRACE_US;
+        idle >= IDLE_US || age >= AGE_US || replaced
+    }
+
+    /// The same session with a new secret, once the old one is a day old; and what is kept of the old one.
+    pub fn rotated(&self, now: Timestamp) -> Option<(Session, Session, Cookie)> {
+        if now.0.saturating_sub(self.since_us) < ROTATE_US || self.replaced_us != 0 {
             return None;
         }
         let (fresh, cookie) = Session::begin(&self.user, &self.agent, now);
-        Some((Session { signed_in_us: self.signed_in_us, ..fresh }, cookie))
+        let fresh = Session { signed_in_us: self.signed_in_us, family: self.family.clone(), ..fresh };
+        Some((fresh, Session { replaced_us: now.0, ..self.clone() }, cookie))
+    }
+
+    /// What a form of this session carries, so that no other site can send it. `key` is the server's.
+    pub fn csrf_token(&self, key: &[u8; 32]) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        hex(hmac::sign(&key, format!("form of {}", self.family).as_bytes()).as_ref())
     }
 }
 
-/// What a form of this session carries, so that no other site can send it.
-pub fn csrf_token(cookie: &Cookie) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, cookie.0.as_bytes());
-    hex(hmac::sign(&key, b"form").as_ref())
-}
-
-/// Whether a form carries what it must.
-pub fn is_csrf_token(cookie: &Cookie, token: &str) -> bool {
-    same(&csrf_token(cookie), token)
+/// Whether a form carries what it must, in a time that does not tell how much of it is right.
+pub fn is_csrf_token(expected: &str, token: &str) -> bool {
+    !expected.is_empty() && same(expected, token)
 }
 
 #[cfg(test)]
@@ -140,24 +150,30 @@ mod tests {
     }
 
     #[test]
-    fn a_used_session_gets_a_new_secret_each_day() {
+    fn a_used_session_gets_a_new_secret_each_day_and_the_old_one_dies_soon() {
         let (session, cookie) = Session::begin("anna", "", Timestamp(5));
         assert_eq!(session.rotated(Timestamp(5 + ROTATE_US - 1)), None);
-        let (next, fresh) = session.rotated(Timestamp(5 + ROTATE_US)).expect("it is a day old");
+        let at = Timestamp(5 + ROTATE_US);
+        let (next, old, fresh) = session.rotated(at).expect("it is a day old");
         assert!(fresh != cookie && next.key() != session.key() && next.signed_in_us == 5);
+        assert!(!old.is_over(Timestamp(at.0 + GRACE_US - 1)) && old.is_over(Timestamp(at.0 + GRACE_US)));
+        assert_eq!(old.rotated(at), None, "once");
+        let key = [7; 32];
+        assert_eq!(next.csrf_token(&key), session.csrf_token(&key), "a form that is open stays good");
     }
 
     #[test]
     fn a_form_of_another_session_is_refused() {
-        let (session, one) = Session::begin("anna", "", Timestamp(5));
-        let (_, two) = Session::begin("anna", "", Timestamp(5));
+        let (one, cookie) = Session::begin("anna", "", Timestamp(5));
+        let (two, _) = Session::begin("anna", "", Timestamp(5));
+        let key = [7; 32];
+        let token = one.csrf_token(&key);
+        assert!(is_csrf_token(&token, &token) && !is_csrf_token(&token, &two.csrf_token(&key)));
         assert!(
-            is_csrf_token(&one, &csrf_token(&one))
-                && !is_csrf_token(&one, &csrf_token(&two))
-                && !is_csrf_token(&one, "")
+            !is_csrf_token(&token, &one.csrf_token(&[8; 32])) && !is_csrf_token(&token, "") && !is_csrf_token("", "")
         );
-        assert_eq!(Cookie::read(&one.0).map(|cookie| cookie.key()), Some(session.key()));
-        assert!(Cookie::read("x").is_none() && !format!("{one:?}").contains(&one.0));
-        assert!(one.header(true).ends_with("HttpOnly; SameSite=Lax; Secure"));
+        assert_eq!(Cookie::read(&cookie.0).map(|cookie| cookie.key()), Some(one.key()));
+        assert!(Cookie::read("x").is_none() && !format!("{cookie:?}").contains(&cookie.0));
+        assert!(cookie.header(true).ends_with("HttpOnly; SameSite=Lax; Secure"));
     }
 }

@@ -20,7 +20,6 @@ mod keep;
 mod round;
 mod thread;
 
-pub(crate) use clock::wall;
 pub(crate) use round::{RunOrder, What};
 
 /// The way to the desk. Cheap to clone.
@@ -269,6 +268,14 @@ impl Desk {
     /// There is no such run, or it ended.
     pub async fn prioritise(&self, _run: &RunId, _priority: i32, _by: &str) -> Result<(), Refusal> {
         Err(Refusal::NotLeader)
+    }
+
+    /// Lets a held run go.
+    ///
+    /// # Errors
+    /// There is no such run, it ended, or it is not held.
+    pub async fn release(&self, run: &RunId, by: &str) -> Result<(), Refusal> {
+        self.act(run, Input::Released { run: run.clone(), by: by.into() }, true).await
     }
 
     /// Stops a run; with `force` at once and without clean-up.

@@ -11,21 +11,23 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod authentication;
 mod cache_door;
 pub mod clock;
 pub mod config;
 pub mod desk;
 pub mod hub;
-pub mod journal;
 mod listen;
 pub mod live;
+pub mod problem;
 pub mod records;
 mod routes;
 pub mod secrets;
 mod shared;
 pub mod sources;
 pub mod stopping;
+pub mod verbs;
 
 pub use config::Config;
 pub use listen::{Server, StartError};
-pub use shared::{Hidden, Shared};
+pub use shared::Shared;

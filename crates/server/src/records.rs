@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use access::{Keys, SealError};
 use model::ProjectId;
 use serde::{Deserialize, Serialize};
 use store::Record;
@@ -49,28 +50,52 @@ impl Record for Project {
     }
 }
 
-/// Length of a project's name in bytes: it stands in every fact, and in paths.
-pub const PROJECT_NAME_BYTES_MAX: usize = 100;
-
-/// Why a project cannot have this name, if so.
-pub fn name_problem(name: &str) -> Option<String> {
-    let part = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with(['.', '-'])
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-    };
-    (name.len() > PROJECT_NAME_BYTES_MAX || !name.split('/').all(part)).then(|| {
-        format!(
-            "`{}` is no name of a project: write letters, digits, `-`, `_`, `.` and `/`, at most {PROJECT_NAME_BYTES_MAX}",
-            name.escape_debug()
-        )
-    })
-}
-
 impl Project {
     /// Its id.
     pub fn id(&self) -> ProjectId {
         ProjectId::new(self.name.as_str())
+    }
+
+    /// What `webhook_secret` is in the clear; empty when there is none.
+    ///
+    /// # Errors
+    /// It cannot be opened with these keys.
+    pub fn webhook_secret_in_clear(&self, keys: &Keys) -> Result<String, SealError> {
+        self.in_clear(keys, "webhook_secret", &self.webhook_secret)
+    }
+
+    /// What `credential` is in the clear; empty when there is none.
+    ///
+    /// # Errors
+    /// It cannot be opened with these keys.
+    pub fn credential_in_clear(&self, keys: &Keys) -> Result<String, SealError> {
+        self.in_clear(keys, "credential", &self.credential)
+    }
+
+    /// For what place a field is sealed.
+    pub(crate) fn context(&self, field: &str) -> String {
+        format!("project/{}/{field}", self.name)
+    }
+
+    /// Wraps what is sealed with the first key. Whether that changed anything.
+    pub(crate) fn rewrap(&mut self, keys: &Keys) -> Result<bool, SealError> {
+        let (secret, credential) = (self.context("webhook_secret"), self.context("credential"));
+        let mut changed = false;
+        for (context, sealed) in [(secret, &mut self.webhook_secret), (credential, &mut self.credential)] {
+            if !sealed.is_empty()
+                && let Some(rewrapped) = keys.rewrap(&context, sealed)?
+            {
+                (*sealed, changed) = (rewrapped, true);
+            }
+        }
+        Ok(changed)
+    }
+
+    fn in_clear(&self, keys: &Keys, field: &str, sealed: &str) -> Result<String, SealError> {
+        if sealed.is_empty() {
+            return Ok(String::new());
+        }
+        String::from_utf8(keys.open(&self.context(field), sealed)?).map_err(|_| SealError::Broken)
     }
 }
 

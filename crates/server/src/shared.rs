@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::authentication::Authentication;
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::hub::Hub;
@@ -27,15 +28,7 @@ pub struct Shared {
     /// Its agents.
     pub hub: Arc<Hub>,
     /// Credential of the agent in this process; in no store.
-    pub builtin: Hidden,
-}
-
-/// A text that no log gets to see.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Hidden(pub String);
-
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hidden(…)")
-    }
+    pub builtin: String,
+    /// Who asks, and the keys of what is kept secret.
+    pub authentication: Authentication,
 }

@@ -12,6 +12,5 @@ pub mod plan;
 pub mod run;
 pub mod runs;
 pub mod serve;
-pub mod server;
 pub mod shell;
 pub mod why;
