@@ -81,6 +81,8 @@ pub enum Command {
     Image(ImageArgs),
     /// Look after the local cache
     Cache(CacheArgs),
+    /// Serve a team: webhooks, runs, agents, pages and the shared cache on one port
+    Server(Box<crate::command::server::ServerArgs>),
     /// Say what this host can enforce, and what to do about the rest
     Doctor(DoctorArgs),
     /// Print the JSON Schema of pipeline files, for editors

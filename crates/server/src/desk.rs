@@ -20,6 +20,7 @@ mod keep;
 mod round;
 mod thread;
 
+pub(crate) use clock::wall;
 pub(crate) use round::{RunOrder, What};
 
 /// The way to the desk. Cheap to clone.

@@ -17,6 +17,7 @@ pub mod clock;
 pub mod config;
 pub mod desk;
 pub mod hub;
+pub mod journal;
 mod listen;
 pub mod live;
 pub mod problem;
@@ -30,4 +31,4 @@ pub mod verbs;
 
 pub use config::Config;
 pub use listen::{Server, StartError};
-pub use shared::Shared;
+pub use shared::{Hidden, Shared};

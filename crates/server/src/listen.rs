@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use cache::config::{Anonymous, Listen};
 use cache::{Routes, Running, ServeError};
+use store::{Batch, Change, Expect};
 
 use crate::archive::Archive;
 use crate::authentication::Authentication;
@@ -14,6 +15,8 @@ use crate::config::CONNECTIONS_MAX;
 use crate::desk::Desk;
 use crate::hub::{Hub, Parts};
 use crate::live::Live;
+use crate::records::Project;
+use crate::shared::Hidden;
 use crate::sources::Sources;
 use crate::stopping::Stopping;
 use crate::{Config, Shared, cache_door, routes, secrets};
@@ -22,8 +25,6 @@ use crate::{Config, Shared, cache_door, routes, secrets};
 const WORKERS_MAX: usize = 4;
 /// Threads for what blocks, at most; they end when they have nothing to do.
 const BLOCKING_MAX: usize = 128;
-/// Nobody needs the default of two megabytes.
-const STACK_BYTES: usize = 1 << 20;
 /// For a thread that has nothing to do until it ends.
 const THREAD_IDLE: Duration = Duration::from_secs(5);
 
@@ -107,7 +108,7 @@ impl Server {
                 sources,
                 stopping,
                 hub,
-                builtin: credential,
+                builtin: Hidden(credential),
                 authentication,
             });
             let routes = routes::all(&shared, cache, orders);
@@ -117,6 +118,27 @@ impl Server {
         let shared = made.lock().unwrap_or_else(PoisonError::into_inner).take();
         let shared = shared.expect("the routes were made before it answers");
         Ok(Server { address: running.address, shared, running })
+    }
+
+    /// Makes a project, or points the one of this name at another repository.
+    ///
+    /// # Errors
+    /// The name is none, or the store does not take it. A sentence.
+    pub fn add_project(&self, name: &str, repository: &str) -> Result<(), String> {
+        if let Some(problem) = crate::records::name_problem(name) {
+            return Err(problem);
+        }
+        let store = &self.shared.store;
+        let known = store.record::<Project>(name).map_err(|error| error.to_string())?;
+        let mut project = known.map(|kept| kept.value).unwrap_or_default();
+        if project.name == name && project.repository == repository {
+            return Ok(());
+        }
+        project.name = name.into();
+        project.repository = repository.into();
+        let change = Change::put(crate::desk::wall(), "server", "project.created", &project, Expect::Any);
+        let batch = Batch { changes: vec![change], ..Batch::default() };
+        store.append(None, batch).map(drop).map_err(|error| error.to_string())
     }
 
     /// Gives the leadership back, takes no more connections and lets requests finish within `grace`. Whether all did.
@@ -132,7 +154,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads(BLOCKING_MAX)
-        .thread_stack_size(STACK_BYTES)
         .thread_keep_alive(THREAD_IDLE)
         .thread_name("server")
         .enable_all()

@@ -50,6 +50,24 @@ impl Record for Project {
     }
 }
 
+/// Length of a project's name in bytes: it stands in every fact, and in paths.
+pub const PROJECT_NAME_BYTES_MAX: usize = 100;
+
+/// Why a project cannot have this name, if so.
+pub fn name_problem(name: &str) -> Option<String> {
+    let part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with(['.', '-'])
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    (name.len() > PROJECT_NAME_BYTES_MAX || !name.split('/').all(part)).then(|| {
+        format!(
+            "`{}` is no name of a project: write letters, digits, `-`, `_`, `.` and `/`, at most {PROJECT_NAME_BYTES_MAX}",
+            name.escape_debug()
+        )
+    })
+}
+
 impl Project {
     /// Its id.
     pub fn id(&self) -> ProjectId {

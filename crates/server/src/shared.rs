@@ -28,7 +28,17 @@ pub struct Shared {
     /// Its agents.
     pub hub: Arc<Hub>,
     /// Credential of the agent in this process; in no store.
-    pub builtin: String,
+    pub builtin: Hidden,
     /// Who asks, and the keys of what is kept secret.
     pub authentication: Authentication,
+}
+
+/// A text that no log gets to see.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden(…)")
+    }
 }

@@ -155,7 +155,7 @@ impl From<UpstreamRights> for Rights {
 }
 
 /// `[s3]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct S3Settings {
     /// The bucket.

@@ -12,5 +12,6 @@ pub mod plan;
 pub mod run;
 pub mod runs;
 pub mod serve;
+pub mod server;
 pub mod shell;
 pub mod why;

@@ -24,9 +24,7 @@ pub use people::{
     NewToken, NewUser, UserChange, add_user, change_user, invite, mint_token, password_link, remove_token, remove_user,
     set_own_password, sign_out_everywhere, tokens, user, users,
 };
-pub use projects::{
-    PROJECT_NAME_BYTES_MAX, ProjectSettings, add_project, edit_project, project, projects, remove_project,
-};
+pub use projects::{ProjectSettings, add_project, edit_project, project, projects, remove_project};
 pub use runs::{
     Artifact, Asked, RunsAsked, again, answer, artifacts, cancel, facts, log, prioritise, release, run, run_of_number,
     runs, trigger, view,

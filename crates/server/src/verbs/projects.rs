@@ -11,10 +11,8 @@ use crate::Shared;
 use crate::authentication::{off, write};
 use crate::clock::now;
 use crate::problem::Problem;
-use crate::records::Project;
+use crate::records::{Project, name_problem};
 
-/// Length of a project's name.
-pub const PROJECT_NAME_BYTES_MAX: usize = 128;
 /// Length of an address, a branch, a path.
 const TEXT_BYTES_MAX: usize = 2048;
 /// Length of a credential.
@@ -244,15 +242,7 @@ fn check_repository(repository: &str) -> Result<(), Problem> {
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {
-    let word = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let segment = |text: &str| !text.is_empty() && text.chars().all(word) && !text.starts_with(['.', '-']);
-    match name.len() <= PROJECT_NAME_BYTES_MAX && name.split('/').all(segment) {
-        true => Ok(()),
-        false => Err(Problem::invalid(format!(
-            "`{}` is no name of a project: write 1 to {PROJECT_NAME_BYTES_MAX} of A-Z a-z 0-9 - _ . in parts between `/`, like `team/web`",
-            shown(name)
-        ))),
-    }
+    name_problem(name).map_or(Ok(()), |problem| Err(Problem::invalid(problem)))
 }
 
 #[cfg(test)]

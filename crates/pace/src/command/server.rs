@@ -1,0 +1,189 @@
+//! `pace server`: a team's server until Ctrl-C.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use server::config::{S3Settings, Tls};
+use server::journal::{self, Format};
+use server::{Config, Server};
+
+use crate::exit::{Ended, Exit, Failure};
+use crate::folders::Folders;
+use crate::screen::Screen;
+use crate::signals::Stops;
+
+/// For requests that run when a signal comes.
+const GRACE: Duration = Duration::from_secs(20);
+/// How often it is looked whether a signal came.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Serve a team: webhooks, runs, agents, pages and the shared cache on one port.
+///
+/// Without options everything lives in one folder and one process: a SQLite store, the blobs, an agent with one slot for each
+/// processor. The first start prints a link that makes the first administrator.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", env = "PACE_LISTEN")]
+    pub listen: SocketAddr,
+    /// How people, forges and agents reach it, for links and statuses [default: http://ADDRESS:PORT]
+    #[arg(long, value_name = "URL", env = "PACE_URL")]
+    pub url: Option<String>,
+    /// The data folder [default: `server` in the state's folder]
+    #[arg(long, value_name = "FOLDER", env = "PACE_DATA")]
+    pub data: Option<PathBuf>,
+    /// The store: postgres://… for several replicas [default: a SQLite file in the data folder]
+    #[arg(long, value_name = "URL", env = "PACE_DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
+    /// Blobs and artifacts in a bucket: s3://BUCKET[/PREFIX] [default: in the data folder]
+    #[arg(long, value_name = "URL", env = "PACE_BLOBS")]
+    pub blobs: Option<String>,
+    /// The bucket's store, where it is not Amazon's
+    #[arg(long, value_name = "URL", env = "PACE_S3_ENDPOINT", requires = "blobs")]
+    pub s3_endpoint: Option<String>,
+    /// The bucket's region
+    #[arg(long, value_name = "NAME", env = "PACE_S3_REGION", requires = "blobs")]
+    pub s3_region: Option<String>,
+    /// Disk for the shared cache
+    #[arg(long, value_name = "SIZE", default_value = "50GiB")]
+    pub cache_size: String,
+    /// Encrypt with this certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Take only clients with a certificate that this authority signed, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// A project to begin with: its name, and what git fetches; may be given several times
+    #[arg(long = "project", value_name = "NAME=PATH_OR_URL")]
+    pub projects: Vec<String>,
+    /// Start no agent in this process
+    #[arg(long)]
+    pub no_agent: bool,
+    /// Steps at once of the agent in this process [default: one a CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub agent_slots: Option<u32>,
+    /// Its name among replicas [default: the host's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// How it tells what it does, on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log: LogFormat,
+}
+
+/// How a server tells what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Serves until a signal comes.
+pub fn run(args: &ServerArgs, screen: &mut Screen) -> Ended {
+    let config = config(args)?;
+    journal::start(match args.log {
+        LogFormat::Json => Format::Json,
+        LogFormat::Text => Format::Text { color: screen.error_color() },
+    });
+    let stops = Stops::listen().map_err(Failure::infrastructure)?;
+    let data = config.data.clone();
+    let server = Server::start(config).map_err(Failure::infrastructure)?;
+    for project in &args.projects {
+        let (name, repository) = project_of(project)?;
+        server.add_project(name, &repository).map_err(Failure::usage)?;
+    }
+    screen.text(&format!("serving {} on {}", data.display(), server.shared.config.url));
+    while stops.count() == 0 {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    stop(server, &stops, screen)
+}
+
+/// Lets requests finish; a second signal ends it at once, which the store stands at any moment.
+fn stop(server: Server, stops: &Stops, screen: &mut Screen) -> Ended {
+    let stopping = std::thread::spawn(move || server.stop(GRACE));
+    while !stopping.is_finished() {
+        if stops.count() > 1 {
+            screen.warning("requests were cut off");
+            std::process::exit(Exit::Cancelled as i32);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    if !stopping.join().unwrap_or(false) {
+        screen.warning(&format!("requests that took longer than {} seconds were cut off", GRACE.as_secs()));
+    }
+    Ok(Exit::Green)
+}
+
+fn config(args: &ServerArgs) -> Result<Config, Failure> {
+    let data = match &args.data {
+        Some(data) => std::path::absolute(data).map_err(Failure::usage)?,
+        None => Folders::find()?.state.join("server"),
+    };
+    let database = match &args.database {
+        None => store::Location::Sqlite(data.join("paceline.db")),
+        Some(url) => database(url)?,
+    };
+    let cache_bytes = model::units::parse_bytes(&args.cache_size)
+        .map_err(|error| Failure::usage(format!("--cache-size: {error}")))?
+        .0;
+    let tls = args.tls_cert.clone().zip(args.tls_key.clone());
+    let tls = tls.map(|(cert, key)| Tls { cert, key, client_ca: args.tls_client_ca.clone() });
+    let url = args.url.clone().unwrap_or_default().trim_end_matches('/').to_owned();
+    let blobs = args.blobs.as_deref().map(|url| bucket(url, args)).transpose()?;
+    let name = args.name.clone().unwrap_or_else(host_name);
+    Ok(Config { listen: args.listen, url, data, database, blobs, cache_bytes, tls, name })
+}
+
+fn database(url: &str) -> Result<store::Location, Failure> {
+    match url.strip_prefix("sqlite:") {
+        Some(path) => Ok(store::Location::Sqlite(path.into())),
+        None if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            Ok(store::Location::Postgres(url.into()))
+        }
+        None => Err(Failure::usage("--database is neither postgres://… nor sqlite:PATH")),
+    }
+}
+
+fn bucket(url: &str, args: &ServerArgs) -> Result<S3Settings, Failure> {
+    let wrong = || Failure::usage(format!("--blobs: `{url}` is not s3://BUCKET[/PREFIX]"));
+    let rest = url.strip_prefix("s3://").ok_or_else(wrong)?;
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err(wrong());
+    }
+    Ok(S3Settings {
+        bucket: bucket.into(),
+        prefix: Some(prefix.trim_end_matches('/').to_owned()).filter(|prefix| !prefix.is_empty()),
+        endpoint: args.s3_endpoint.clone(),
+        region: args.s3_region.clone(),
+        allow_http: args.s3_endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://")),
+        ..S3Settings::default()
+    })
+}
+
+/// `NAME=PATH_OR_URL`; a path is made absolute, because the server's folder is another.
+fn project_of(text: &str) -> Result<(&str, String), Failure> {
+    let wrong = || Failure::usage(format!("--project: `{text}` is not NAME=PATH_OR_URL"));
+    let (name, repository) = text.split_once('=').ok_or_else(wrong)?;
+    if name.is_empty() || repository.is_empty() {
+        return Err(wrong());
+    }
+    let is_path = Path::new(repository).exists();
+    let repository = match is_path {
+        true => std::path::absolute(repository).map_err(Failure::usage)?.display().to_string(),
+        false => repository.to_owned(),
+    };
+    Ok((name, repository))
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "server".into() } else { name.trim().into() }
+}
