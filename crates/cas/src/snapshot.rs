@@ -38,6 +38,8 @@ pub struct Snapshot {
     /// Paths below the root that exist and are not in view, folders as a whole; among them `.git`.
     pub hidden: Vec<PathBuf>,
     seen: Arc<Vec<(String, Stat)>>,
+    /// Nobody writes there, so that nothing changes.
+    still: bool,
 }
 
 /// Why there is no snapshot.
@@ -115,8 +117,24 @@ impl Snapshot {
         Ok(snapshot)
     }
 
+    /// A folder that nobody writes to any more, in which exactly these paths are in view: a commit that was checked out.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`].
+    pub fn of_still(root: &Path, paths: Vec<String>) -> Result<Snapshot, SnapshotError> {
+        let mut found = join(root, paths, &Index::default(), Vec::new())?;
+        let mut names = Names::default();
+        names.read(root, directories(found.iter().map(|found| found.path.as_str())));
+        drop_what_is_behind_links(&mut found, &names)?;
+        hash_new(root, &mut found)?;
+        Ok(Snapshot { still: true, ..Snapshot::of(root, &found, &names)? })
+    }
+
     /// What is in view and is not on the disk any more as it was then. Paths below the root.
     pub fn changed_since(&self) -> Vec<PathBuf> {
+        if self.still {
+            return Vec::new();
+        }
         let changed = on_all_cores(&self.seen, |(path, stat)| self.is_changed(path, stat));
         let paths = self.seen.iter().zip(changed).filter(|(_, changed)| *changed);
         paths.map(|((path, _), _)| PathBuf::from(path)).collect()
@@ -125,6 +143,9 @@ impl Snapshot {
     /// What came since into the folders of the view, folders as a whole, ignored or not: whoever looks at the root itself
     /// sees it.
     pub fn new_since(&self) -> Vec<PathBuf> {
+        if self.still {
+            return Vec::new();
+        }
         let mut names = Names::default();
         names.read(&self.root, directories(self.seen.iter().map(|(path, _)| path.as_str())));
         names.not_in(&self.tree).into_iter().filter(|path| self.hidden.binary_search(path).is_err()).collect()
@@ -162,7 +183,7 @@ impl Snapshot {
         let tree = Tree::from_entries(entries)?;
         let hidden = names.not_in(&tree);
         let seen = found.iter().filter_map(|found| Some((found.path.clone(), found.stat()?))).collect();
-        Ok(Snapshot { root: root.to_path_buf(), files: tree.len(), tree, hidden, seen: Arc::new(seen) })
+        Ok(Snapshot { root: root.to_path_buf(), files: tree.len(), tree, hidden, seen: Arc::new(seen), still: false })
     }
 
     fn is_changed(&self, path: &str, stat: &Stat) -> bool {
@@ -570,6 +591,17 @@ pub(crate) mod tests {
         symlink("b", w.root().join("l")).expect("link");
         assert_eq!(snapshot.changed_since(), ["b", "c", "l"].map(PathBuf::from));
         assert_eq!(snapshot.new_since(), ["linked"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn of_a_commit_that_lies_still_all_files_are_in_view_ignored_or_not() {
+        let dir = tempfile::tempdir().expect("folder");
+        write(dir.path(), &[("a", "1"), ("x.log", "2"), ("sub/b", "3"), (".gitignore", "*.log"), ("left", "4")]);
+        let paths = ["a", "x.log", "sub/b", ".gitignore", "gone"].map(String::from).to_vec();
+        let snapshot = Snapshot::of_still(dir.path(), paths).expect("snapshot");
+        assert_eq!(shown(&snapshot), [".gitignore", "a", "sub/b", "x.log"]);
+        assert_eq!(hidden(&snapshot), ["left"]);
+        assert!(snapshot.changed_since().is_empty() && snapshot.new_since().is_empty());
     }
 
     #[test]

@@ -139,6 +139,8 @@ pub struct Options {
     pub token: Option<Token>,
     /// A PEM file with the authorities that may vouch for the server, instead of those that the system trusts.
     pub ca: Option<PathBuf>,
+    /// PEM files with a certificate and its key that say who we are, where the server asks for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// What the server is told of the caller, to stand with what is written: the id of a run.
     pub invocation: String,
     /// Until a connection stands.
@@ -158,6 +160,7 @@ impl Options {
             address,
             token: None,
             ca: None,
+            identity: None,
             invocation: String::new(),
             connect: Duration::from_secs(2),
             look_up: Duration::from_secs(2),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use model::Digest;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -57,7 +58,7 @@ pub struct Remote {
 
 pub(crate) struct Inner {
     pub(crate) options: Options,
-    line: OnceLock<Result<Line, Error>>,
+    line: Arc<OnceLock<Result<Line, Error>>>,
     limits: Mutex<Option<Result<Limits, Error>>>,
     pub(crate) breaker: Breaker,
     pub(crate) counters: Arc<Counters>,
@@ -87,7 +88,7 @@ impl Remote {
         Remote {
             inner: Arc::new(Inner {
                 options,
-                line: OnceLock::new(),
+                line: Arc::default(),
                 limits: Mutex::default(),
                 breaker: Breaker::default(),
                 counters: Arc::default(),
@@ -95,6 +96,18 @@ impl Remote {
                 invocation,
             }),
         }
+    }
+
+    /// Another instance of the same server, asked over the same connection. What fails there is counted by itself.
+    pub fn at_instance(&self, instance: &str) -> Remote {
+        let mut options = self.inner.options.clone();
+        options.address.instance = instance.trim_matches('/').to_string();
+        let mut other = Remote::new(options);
+        if let Some(inner) = Arc::get_mut(&mut other.inner) {
+            inner.line = self.inner.line.clone();
+            inner.counters = self.inner.counters.clone();
+        }
+        other
     }
 
     /// How it is asked.
@@ -448,6 +461,16 @@ impl Line {
     }
 }
 
+/// A connection for calls of another service of the same server, made anew by the first call and whenever it was lost. To be
+/// called where tokio runs.
+///
+/// # Errors
+/// The address or a certificate cannot be used.
+pub fn connection(options: &Options) -> Result<Channel, Error> {
+    let tls = options.address.tls.then(|| trust(options)).transpose()?;
+    channel(options, tls, &Arc::default())
+}
+
 fn channel(
     options: &Options,
     tls: Option<tokio_rustls::TlsConnector>,
@@ -520,8 +543,8 @@ fn trust(options: &Options) -> Result<tokio_rustls::TlsConnector, Error> {
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(error.to_string()))?;
-    let mut config = match &options.ca {
-        None => builder.with_platform_verifier().map_err(|error| unusable(error.to_string()))?.with_no_client_auth(),
+    let builder = match &options.ca {
+        None => builder.with_platform_verifier().map_err(|error| unusable(error.to_string()))?,
         Some(path) => {
             let bad = |why: String| unusable(format!("{}: {why}", path.display()));
             let mut roots = rustls::RootCertStore::empty();
@@ -533,11 +556,25 @@ fn trust(options: &Options) -> Result<tokio_rustls::TlsConnector, Error> {
             if roots.is_empty() {
                 return Err(bad("there is no certificate in it".into()));
             }
-            builder.with_root_certificates(roots).with_no_client_auth()
+            builder.with_root_certificates(roots)
         }
+    };
+    let mut config = match &options.identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => identified(builder, certificate, key).map_err(unusable)?,
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(tokio_rustls::TlsConnector::from(Arc::new(config)))
+}
+
+type Trusting = rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>;
+
+fn identified(builder: Trusting, certificate: &Path, key: &Path) -> Result<rustls::ClientConfig, String> {
+    let certificates = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| format!("{}: {error}", certificate.display()))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: {error}", key.display()))?;
+    builder.with_client_auth_cert(certificates, secret).map_err(|error| error.to_string())
 }
 
 /// What the server may write down beside what we write.

@@ -15,7 +15,7 @@ mod stream;
 mod upload;
 
 pub use address::{Address, Options, Token};
-pub use connect::{Limits, Remote};
+pub use connect::{Limits, Remote, connection};
 pub use counted::Counted;
 pub use download::{Fetched, Received};
 pub use error::Error;
