@@ -6,7 +6,8 @@ use std::sync::Arc;
 use agent::{Agent, Foresight};
 use engine::World;
 use model::{
-    AgentId, AttemptEnd, AttemptResult, AttemptSpec, Capacity, Command, Input, Labels, NodeIx, Outcome, Plan, RunEvent, RunId,
+    AgentId, AttemptEnd, AttemptResult, AttemptSpec, Capacity, Command, Input, Labels, NodeIx, Outcome, Plan, RunEvent,
+    RunId,
 };
 
 use crate::exit::Failure;

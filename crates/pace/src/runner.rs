@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent::{Agent, Report};
 use engine::World;
-use model::{AgentId, Capacity, Command, Fact, Input, Labels, NodeIx, Plan, RunEvent, RunId, RunOutcome, Step, Timestamp};
+use model::{
+    AgentId, Capacity, Command, Fact, Input, Labels, NodeIx, Plan, RunEvent, RunId, RunOutcome, Step, Timestamp,
+};
 use view::RunView;
 
 use crate::cli::Output;

@@ -30,6 +30,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Its name among replicas.
     pub name: String,
+    /// Where traces of runs go: a collector that takes OTLP over HTTP, without `/v1/traces`.
+    pub otlp: Option<String>,
 }
 
 impl Config {
@@ -44,6 +46,7 @@ impl Config {
             cache_bytes: CACHE_BYTES_DEFAULT,
             tls: None,
             name: "server".into(),
+            otlp: None,
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod hub;
 pub mod journal;
 mod listen;
 pub mod live;
+pub mod observe;
 pub mod problem;
 pub mod records;
 mod routes;

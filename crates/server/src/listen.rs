@@ -15,6 +15,7 @@ use crate::config::CONNECTIONS_MAX;
 use crate::desk::Desk;
 use crate::hub::{Hub, Parts};
 use crate::live::Live;
+use crate::observe::Meters;
 use crate::records::Project;
 use crate::shared::Hidden;
 use crate::sources::Sources;
@@ -110,6 +111,7 @@ impl Server {
                 hub,
                 builtin: Hidden(credential),
                 authentication,
+                meters: Meters::default(),
             });
             let routes = routes::all(&shared, cache, orders);
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(shared);

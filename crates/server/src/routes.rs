@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::IntoResponse;
+use axum::middleware::map_response_with_state;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use cache::Routes;
 use http::StatusCode;
@@ -15,14 +16,22 @@ use crate::Shared;
 use crate::desk::HubOrder;
 use crate::hub::Counter;
 use crate::listen::below_cache;
+use crate::observe;
 
 /// All routes. Called within the runtime.
 pub(crate) fn all(shared: &Arc<Shared>, cache: Routes, orders: UnboundedReceiver<HubOrder>) -> Routes {
     let Routes { http, grpc } = below_cache(cache);
     tokio::spawn(shared.hub.clone().serve(orders));
-    let http = http.merge(health(shared));
+    tokio::spawn(observe::watch(shared.clone()));
+    let http =
+        http.merge(health(shared)).merge(observe::routes(shared)).layer(map_response_with_state(shared.clone(), count));
     let agents = AgentsServer::new(Arc::new(Counter(shared.hub.clone())));
     Routes { http, grpc: grpc.route_service(&format!("/{SERVICE}/{{*method}}"), agents) }
+}
+
+async fn count(State(shared): State<Arc<Shared>>, response: Response) -> Response {
+    shared.meters.answered(response.status());
+    response
 }
 
 /// Whether the process lives, and whether it can do its work.

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::desk::Desk;
 use crate::hub::Hub;
 use crate::live::Live;
+use crate::observe::Meters;
 use crate::sources::Sources;
 use crate::stopping::Stopping;
 
@@ -27,6 +28,8 @@ pub struct Shared {
     pub stopping: Stopping,
     /// Its agents.
     pub hub: Arc<Hub>,
+    /// What is counted.
+    pub meters: Meters,
     /// Credential of the agent in this process; in no store.
     pub builtin: Hidden,
     /// Who asks, and the keys of what is kept secret.

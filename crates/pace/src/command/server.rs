@@ -70,6 +70,9 @@ pub struct ServerArgs {
     /// Its name among replicas [default: the host's]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Send a trace of each run to this collector, OTLP over HTTP
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp: Option<String>,
     /// How it tells what it does, on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log: LogFormat,
@@ -138,7 +141,7 @@ fn config(args: &ServerArgs) -> Result<Config, Failure> {
     let url = args.url.clone().unwrap_or_default().trim_end_matches('/').to_owned();
     let blobs = args.blobs.as_deref().map(|url| bucket(url, args)).transpose()?;
     let name = args.name.clone().unwrap_or_else(host_name);
-    Ok(Config { listen: args.listen, url, data, database, blobs, cache_bytes, tls, name })
+    Ok(Config { listen: args.listen, url, data, database, blobs, cache_bytes, tls, name, otlp: args.otlp.clone() })
 }
 
 fn database(url: &str) -> Result<store::Location, Failure> {
