@@ -49,6 +49,9 @@ pub enum StartError {
     /// The port, the cache or the encryption.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The folder of the mirrors.
+    #[error(transparent)]
+    Git(#[from] forge::git::GitError),
     /// No threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
@@ -75,7 +78,8 @@ impl Server {
         let store = store::Store::open(&config.database)?;
         let authentication = Authentication::open(&config)?;
         let live = Live::default();
-        let sources = Arc::new(Sources::new(store.clone(), config.data.join("git")));
+        let keys = authentication.keys.clone();
+        let sources = Arc::new(Sources::new(store.clone(), &config.data.join("git"), keys.clone())?);
         let (desk, orders) =
             Desk::start(&config.name, store.clone(), live.clone(), sources.clone()).map_err(StartError::Threads)?;
         let credential = access::CredentialKind::Agent.mint("builtin").text;
@@ -83,7 +87,6 @@ impl Server {
         let made = Arc::new(Mutex::new(None));
         let runtime = runtime()?;
         let slot = made.clone();
-        let keys = authentication.keys.clone();
         let running = cache::serve_within(&cache, runtime, move |cache, service, listens| {
             let mut config = config;
             if config.url.is_empty() {

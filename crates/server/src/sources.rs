@@ -1,9 +1,12 @@
 //! What a run is made from: the repository of its project, and the pipelines in it at a commit.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
+use access::Keys;
+use forge::Mirrors;
+use forge::git::GitError;
 use lang::ReadError;
 use model::limits::FILE_BYTES_MAX;
 use model::{EventKind, GlobList, OnFailure, Pipeline, RunContext, RunNumber, Trigger};
@@ -27,8 +30,9 @@ const PIPELINES_MAX: usize = 100;
 #[derive(Debug)]
 pub struct Sources {
     store: Store,
-    /// Folder of the mirrors.
-    folder: PathBuf,
+    mirrors: Mirrors,
+    /// Open the credentials of projects.
+    keys: Keys,
 }
 
 /// A pipeline as it was found at a commit.
@@ -41,8 +45,11 @@ pub(crate) struct Found {
 
 impl Sources {
     /// Over the projects of a store, with mirrors in a folder.
-    pub fn new(store: Store, folder: PathBuf) -> Sources {
-        Sources { store, folder }
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn new(store: Store, folder: &Path, keys: Keys) -> Result<Sources, GitError> {
+        Ok(Sources { store, mirrors: Mirrors::new(folder)?, keys })
     }
 
     /// A project.
@@ -55,8 +62,20 @@ impl Sources {
     }
 
     /// The mirror of a project's repository.
-    pub(crate) fn repository(&self, project: &Project) -> Repository {
-        Repository::new(&self.folder, project)
+    ///
+    /// # Errors
+    /// Its address or credential is none, or the folder cannot be made.
+    pub(crate) fn repository(&self, project: &Project) -> Result<Repository, Refusal> {
+        let sealed = |error: access::SealError| {
+            Refusal::Unavailable(format!("the credential of project `{}`: {error}", project.name))
+        };
+        let credential = project.credential_in_clear(&self.keys).map_err(sealed)?;
+        Ok(Repository { mirror: self.mirrors.of(&project.name, &project.repository, &credential)? })
+    }
+
+    /// Ends helpers of git that had nothing to do for so long.
+    pub(crate) fn rest(&self, unused: std::time::Duration) {
+        self.mirrors.rest(unused);
     }
 
     /// Reads what a wish asks for: fetches its commit, reads its pipeline and types its parameters.
@@ -65,7 +84,7 @@ impl Sources {
     /// Why there can be no such run.
     pub(crate) fn order(&self, wish: &RunWish) -> Result<RunOrder, Refusal> {
         let project = self.project(wish.project.as_str())?;
-        let repository = self.repository(&project);
+        let repository = self.repository(&project)?;
         let trigger = self.settled(&project, &repository, wish)?;
         let file = match wish.pipeline.is_empty() {
             false => wish.pipeline.clone(),

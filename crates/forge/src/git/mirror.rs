@@ -12,8 +12,8 @@ use super::cat::{Cat, Object, Trouble};
 use super::fetch::Turns;
 use super::object::entries;
 use super::{
-    Address, CommitInfo, Credential, Entry, GitError, Program, command, credential, is_abbreviated, is_commit,
-    is_ref_name, name,
+    Address, CommitInfo, Credential, Entry, EntryKind, GitError, Program, command, credential, is_abbreviated,
+    is_commit, is_ref_name, name,
 };
 
 /// Objects that are commits or folders, in bytes: a folder of 100,000 files has some 5 MB.
@@ -183,21 +183,22 @@ impl Mirror {
         }
     }
 
-    /// Plain files of a commit that a list of patterns takes in, with the ids of their contents, in order of paths.
+    /// Files and symbolic links of a commit that a list of patterns takes in, in order of paths.
     ///
     /// # Errors
     /// There are more than 100,000, or the mirror cannot be read.
-    pub fn files(&self, commit: &str, wanted: &GlobList) -> Result<Vec<(String, String)>, GitError> {
+    pub fn files(&self, commit: &str, wanted: &GlobList) -> Result<Vec<(String, Entry)>, GitError> {
         let tree = self.commit_info(commit)?.tree;
         let mut found = Vec::new();
         let mut folders = vec![(String::new(), tree)];
         while let Some((folder, tree)) = folders.pop() {
             for entry in self.tree(&tree)? {
                 let path = join(&folder, &entry.name);
-                if entry.is_folder && wanted.may_match_below(&path) {
-                    folders.push((path, entry.id));
-                } else if entry.is_file && wanted.matches(&path) {
-                    found.push((path, entry.id));
+                match entry.kind {
+                    EntryKind::Folder if wanted.may_match_below(&path) => folders.push((path, entry.id)),
+                    EntryKind::Folder | EntryKind::Submodule => {}
+                    _ if wanted.matches(&path) => found.push((path, entry)),
+                    _ => {}
                 }
             }
             if found.len() > PATHS_MAX {
@@ -209,8 +210,17 @@ impl Mirror {
                 });
             }
         }
-        found.sort();
+        found.sort_by(|one, other| one.0.cmp(&other.0));
         Ok(found)
+    }
+
+    /// Content of something that [`Mirror::files`] found, at most `bytes_max` bytes long.
+    ///
+    /// # Errors
+    /// It is longer, or the mirror cannot be read.
+    pub fn content(&self, entry: &Entry, bytes_max: u64) -> Result<Vec<u8>, GitError> {
+        let missing = || self.missing(format!("object `{}`", entry.id));
+        Ok(self.ask(&entry.id, bytes_max)?.ok_or_else(missing)?.bytes)
     }
 
     /// Paths that differ between two commits, in order; a moved file is there twice. `None`: one of them is not here, or
@@ -437,13 +447,15 @@ fn compare(folder: &str, old: Vec<Entry>, new: Vec<Entry>, changed: &mut Vec<Str
     for (name, (old, new)) in sides {
         if let (Some(old), Some(new)) = (&old, &new)
             && old.id == new.id
-            && old.mode == new.mode
+            && old.kind == new.kind
         {
             continue;
         }
         let path = join(folder, &name);
-        let tree = |entry: &Option<Entry>| entry.as_ref().filter(|entry| entry.is_folder).map(|entry| entry.id.clone());
-        let is_leaf = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| !entry.is_folder);
+        let tree = |entry: &Option<Entry>| {
+            entry.as_ref().filter(|entry| entry.kind == EntryKind::Folder).map(|entry| entry.id.clone())
+        };
+        let is_leaf = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.kind != EntryKind::Folder);
         if is_leaf(&old) || is_leaf(&new) {
             changed.push(path.clone());
         }

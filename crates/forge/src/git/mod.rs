@@ -15,7 +15,7 @@ pub use command::{Program, SILENT_MAX};
 pub use credential::Credential;
 pub use mirror::{Mirror, Mirrors, Remote};
 pub use name::{is_abbreviated, is_commit, is_ref_name};
-pub use object::{CommitInfo, Entry};
+pub use object::{CommitInfo, Entry, EntryKind};
 
 /// Why git does not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

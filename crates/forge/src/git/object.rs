@@ -56,12 +56,38 @@ fn without_time(line: &str) -> (&str, u64) {
 pub struct Entry {
     /// Its name, without folders.
     pub name: String,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Id of its content.
+    pub id: String,
+}
+
+/// What a name in a folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
     /// A folder.
-    pub is_folder: bool,
-    /// A plain file, executable or not: neither a symbolic link nor a submodule.
-    pub is_file: bool,
-    pub(super) id: String,
-    pub(super) mode: u32,
+    Folder,
+    /// A file.
+    File,
+    /// A file that may be executed.
+    Executable,
+    /// A symbolic link; its content is where it points.
+    Link,
+    /// A commit of another repository.
+    Submodule,
+}
+
+impl EntryKind {
+    fn of_mode(mode: u32) -> Option<EntryKind> {
+        Some(match mode & 0o170_000 {
+            0o040_000 => EntryKind::Folder,
+            0o100_000 if mode & 0o100 != 0 => EntryKind::Executable,
+            0o100_000 => EntryKind::File,
+            0o120_000 => EntryKind::Link,
+            0o160_000 => EntryKind::Submodule,
+            _ => return None,
+        })
+    }
 }
 
 /// Reads a tree: `mode name NUL id` again and again. `id_bytes` is 20 or 32.
@@ -79,8 +105,7 @@ pub(super) fn entries(mut bytes: &[u8], id_bytes: usize) -> Option<Vec<Entry>> {
             }
             text
         });
-        let (is_folder, is_file) = (mode & 0o170_000 == 0o040_000, mode & 0o170_000 == 0o100_000);
-        entries.push(Entry { name, is_folder, is_file, id, mode });
+        entries.push(Entry { name, kind: EntryKind::of_mode(mode)?, id });
         bytes = &bytes[end + 1 + id_bytes..];
     }
     Some(entries)
