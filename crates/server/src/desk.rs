@@ -15,6 +15,7 @@ use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 use crate::live::Live;
 use crate::sources::Sources;
 
+mod again;
 mod clock;
 mod keep;
 mod round;
@@ -161,11 +162,19 @@ enum Asked {
     /// A run whose pipeline was read.
     Run { order: Box<RunOrder>, reply: oneshot::Sender<Result<Granted, Refusal>> },
     /// Something that somebody does to an active run.
-    Act { run: RunId, input: Input, must_change: bool, reply: oneshot::Sender<Result<(), Refusal>> },
+    Act { run: RunId, act: Act, reply: oneshot::Sender<Result<(), Refusal>> },
     /// Why instances wait.
     Waiting { run: RunId, reply: oneshot::Sender<Vec<(NodeIx, Reason)>> },
     /// Stop, and give the leadership back.
     Stop { done: mpsc::Sender<()> },
+}
+
+/// What somebody does to an active run.
+enum Act {
+    Cancel { by: String, force: bool },
+    Release { by: String },
+    Prioritise { priority: i32, by: String },
+    Answer { step: String, by: String, approved: bool, comment: String },
 }
 
 impl Desk {
@@ -246,37 +255,39 @@ impl Desk {
     /// Nothing waits for it. Who may is checked before, by `access`.
     pub async fn answer(
         &self,
-        _run: &RunId,
-        _step: &str,
-        _by: &str,
-        _approved: bool,
-        _comment: &str,
+        run: &RunId,
+        step: &str,
+        by: &str,
+        approved: bool,
+        comment: &str,
     ) -> Result<(), Refusal> {
-        Err(Refusal::NotLeader)
-    }
-
-    /// Makes a new run of an ended one.
-    ///
-    /// # Errors
-    /// Why not.
-    pub async fn again(&self, _run: &RunId, _which: Again, _by: &str) -> Result<Granted, Refusal> {
-        Err(Refusal::NotLeader)
-    }
-
-    /// Changes the place of a run in the queue.
-    ///
-    /// # Errors
-    /// There is no such run, or it ended.
-    pub async fn prioritise(&self, _run: &RunId, _priority: i32, _by: &str) -> Result<(), Refusal> {
-        Err(Refusal::NotLeader)
+        let (step, by, comment) = (step.into(), by.into(), comment.into());
+        self.act(run, Act::Answer { step, by, approved, comment }).await
     }
 
     /// Lets a held run go.
     ///
     /// # Errors
-    /// There is no such run, it ended, or it is not held.
+    /// There is no such run, or it is not held.
     pub async fn release(&self, run: &RunId, by: &str) -> Result<(), Refusal> {
-        self.act(run, Input::Released { run: run.clone(), by: by.into() }, true).await
+        self.act(run, Act::Release { by: by.into() }).await
+    }
+
+    /// Changes the place of a run in the queue.
+    ///
+    /// # Errors
+    /// There is no such run, or it ended, or that is its place.
+    pub async fn prioritise(&self, run: &RunId, priority: i32, by: &str) -> Result<(), Refusal> {
+        self.act(run, Act::Prioritise { priority, by: by.into() }).await
+    }
+
+    /// Makes a new run of an ended one. Its id is made by the caller, so that asking again changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn again(&self, run: &RunId, which: Again, by: &str) -> Result<Granted, Refusal> {
+        let facts = self.facts(run).await?;
+        self.order(again::order(&facts, which, by)?).await
     }
 
     /// Stops a run; with `force` at once and without clean-up.
@@ -284,7 +295,7 @@ impl Desk {
     /// # Errors
     /// There is no such run, or it ended.
     pub async fn cancel(&self, run: &RunId, by: &str, force: bool) -> Result<(), Refusal> {
-        self.act(run, Input::CancelRequested { run: run.clone(), by: by.into(), force }, false).await
+        self.act(run, Act::Cancel { by: by.into(), force }).await
     }
 
     /// Why each instance of a run waits that neither runs nor has ended. Empty for a run that is not active.
@@ -314,11 +325,11 @@ impl Desk {
         }
     }
 
-    async fn act(&self, run: &RunId, input: Input, must_change: bool) -> Result<(), Refusal> {
+    async fn act(&self, run: &RunId, act: Act) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
-        let answered = self.ask(Asked::Act { run: run.clone(), input, must_change, reply }, answer).await?;
+        let answered = self.ask(Asked::Act { run: run.clone(), act, reply }, answer).await?;
         match answered {
-            Err(Refusal::NotFound(_)) => Err(self.why_not_active(run).await),
+            Err(Refusal::NotFound(what)) if what.is_empty() => Err(self.why_not_active(run).await),
             other => other,
         }
     }

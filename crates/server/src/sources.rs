@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::Keys;
 use forge::Mirrors;
@@ -120,7 +121,7 @@ impl Sources {
             params,
             hashes,
             caller_env,
-            estimates: BTreeMap::new(),
+            estimates: self.estimates(project),
             selection: wish.selection.clone(),
             on_failure: OnFailure::default(),
             terms: terms(wish, project),
@@ -128,9 +129,14 @@ impl Sources {
         Ok(RunOrder {
             run: wish.run.clone(),
             project: project.id(),
-            tenant: project.tenant.clone(),
             what: What::Pipeline(pipeline.clone(), Box::new(context)),
         })
+    }
+
+    /// How long steps took before: for order and estimates, so that a store which cannot say changes nothing.
+    fn estimates(&self, project: &Project) -> BTreeMap<String, Duration> {
+        let timings = self.store.timings(&project.id()).unwrap_or_default();
+        timings.into_iter().map(|timing| (timing.step, timing.took)).collect()
     }
 
     /// The trigger with its commit, fetched, and with what the commit itself says.

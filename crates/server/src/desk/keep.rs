@@ -17,8 +17,6 @@ pub(super) struct Keep {
     runs: BTreeMap<RunId, KeptRun>,
     /// The last number that was given.
     pub(super) numbers: BTreeMap<ProjectId, RunNumber>,
-    /// Who pays, where it is not the project itself.
-    pub(super) tenants: BTreeMap<ProjectId, String>,
     /// What each agent was told of since it came.
     told: BTreeMap<AgentId, BTreeSet<(RunId, NodeIx)>>,
     ended: VecDeque<(RunId, RunNumber)>,
@@ -38,7 +36,7 @@ impl Keep {
             RunEvent::Requested { plan } => {
                 let number = self.numbers.entry(project.clone()).or_default();
                 *number = plan.context.number.max(*number);
-                let card = Arc::new(card(project, self.tenants.get(project), plan));
+                let card = Arc::new(card(project, plan));
                 let run = KeptRun { card, left: BTreeMap::new(), agents: BTreeSet::new() };
                 self.runs.insert(fact.run.clone(), run);
             }
@@ -109,9 +107,10 @@ impl Keep {
     }
 }
 
-fn card(project: &ProjectId, tenant: Option<&String>, plan: &Plan) -> RunCard {
-    let (context, fork) = (&plan.context, plan.context.trigger.event.fork);
-    let payer = tenant.filter(|tenant| !tenant.is_empty()).map_or(project.as_str(), String::as_str);
+fn card(project: &ProjectId, plan: &Plan) -> RunCard {
+    let context = &plan.context;
+    let fork = context.terms.fork || context.trigger.event.fork;
+    let payer = if context.terms.tenant.is_empty() { project.as_str() } else { &context.terms.tenant };
     let brief = RunBrief {
         project: project.as_str().into(),
         number: context.number.0,

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use model::{Command, Fact, Input, Pipeline, Plan, ProjectId, RunContext, RunEvent, RunId, RunNumber};
+use model::{Command, Fact, Input, Kept, NodeIx, Pipeline, Plan, ProjectId, RunContext, RunEvent, RunId, RunNumber};
 use store::{Batch, ProjectFact, Sequenced, Store};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::thread::Leading;
-use super::{Asked, Done, Granted, HubOrder, Refusal};
+use super::{Act, Asked, Done, Granted, HubOrder, Refusal};
 use crate::live::{Happened, Live};
 
 /// A run to be numbered, planned and asked for.
@@ -20,8 +20,6 @@ pub(crate) struct RunOrder {
     pub(crate) run: RunId,
     /// The project.
     pub(crate) project: ProjectId,
-    /// Who pays; empty: the project.
-    pub(crate) tenant: String,
     /// What is done.
     pub(crate) what: What,
 }
@@ -31,8 +29,8 @@ pub(crate) struct RunOrder {
 pub(crate) enum What {
     /// A pipeline that was read; the context lacks its number.
     Pipeline(Arc<Pipeline>, Box<RunContext>),
-    /// A plan that was made before; its context lacks number and run.
-    Plan(Box<Plan>),
+    /// A plan that was made before; its context lacks number and run. What is kept is not executed.
+    Again(Box<Plan>, Vec<Kept>),
 }
 
 /// Who waits for a round to be durable.
@@ -112,11 +110,15 @@ impl Leading {
                 outcome.then.extend(done.map(Then::Done));
                 self.decide(input, outcome).map(drop)
             }
-            Asked::Act { run, input, must_change, reply } => {
-                if self.world.run(&run).is_none() {
-                    outcome.then.push(Then::Acted(reply, Err(Refusal::NotFound(String::new()))));
-                    return Ok(());
-                }
+            Asked::Act { run, act, reply } => {
+                let must_change = !matches!(act, Act::Cancel { .. });
+                let input = match self.input(&run, act) {
+                    Ok(input) => input,
+                    Err(refusal) => {
+                        outcome.then.push(Then::Acted(reply, Err(refusal)));
+                        return Ok(());
+                    }
+                };
                 let (events, because) = self.decide(input, outcome)?;
                 let vain = must_change && events == 0;
                 let answer = if vain { Err(Refusal::Conflict(because)) } else { Ok(()) };
@@ -144,6 +146,22 @@ impl Leading {
         }
     }
 
+    /// What somebody does to an active run, as the engine takes it.
+    fn input(&self, run: &RunId, act: Act) -> Result<Input, Refusal> {
+        let state = self.world.run(run).ok_or_else(|| Refusal::NotFound(String::new()))?;
+        let run = run.clone();
+        Ok(match act {
+            Act::Cancel { by, force } => Input::CancelRequested { run, by, force },
+            Act::Release { by } => Input::Released { run, by },
+            Act::Prioritise { priority, by } => Input::Prioritised { run, priority, by },
+            Act::Answer { step, by, approved, comment } => {
+                let named = state.plan().nodes.iter().position(|node| *node.name == *step);
+                let at = named.ok_or_else(|| Refusal::NotFound(format!("the run has no step `{step}`")))?;
+                Input::Answered { run, node: NodeIx(at as u32), by, approved, comment }
+            }
+        })
+    }
+
     /// Numbers, plans and asks for a run. The inner error is the wish's own fault and gives no number away.
     fn request(
         &mut self,
@@ -156,12 +174,10 @@ impl Leading {
             return Ok(Ok(Granted { run: order.run, number }));
         }
         let number = RunNumber(self.last_number(&order.project, store)?.0 + 1);
-        let plan = match planned(order.what, &order.run, number) {
-            Ok(plan) => plan,
+        let request = match request(order.what, &order.run, number) {
+            Ok(request) => request,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        self.keep.tenants.insert(order.project.clone(), order.tenant);
-        let request = Input::RunRequested { plan: Arc::new(plan) };
         let (events, because) = self.decide_for(request, Some(&order.project), outcome)?;
         Ok(match events {
             0 => Err(Refusal::Invalid(because)),
@@ -192,7 +208,7 @@ impl Leading {
         let now = self.clock.now();
         let decision = engine::decide(&self.world, &input, now);
         self.world.heard(&input);
-        if let Input::AgentJoined { agent, .. } | Input::AgentLeft { agent } = &input {
+        if let Input::AgentJoined { agent, .. } | Input::AgentBack { agent, .. } | Input::AgentLeft { agent } = &input {
             self.keep.forget_told(agent);
         }
         let events = decision.events.len();
@@ -256,28 +272,23 @@ impl Leading {
     }
 }
 
-fn planned(what: What, run: &RunId, number: RunNumber) -> Result<Plan, Refusal> {
+fn request(what: What, run: &RunId, number: RunNumber) -> Result<Input, Refusal> {
     match what {
         What::Pipeline(pipeline, mut context) => {
             context.number = number;
-            engine::plan(&pipeline, *context).map_err(|error| Refusal::Invalid(error.to_string()))
+            let plan = engine::plan(&pipeline, *context).map_err(|error| Refusal::Invalid(error.to_string()))?;
+            Ok(Input::RunRequested { plan: Arc::new(plan) })
         }
-        What::Plan(mut plan) => {
+        What::Again(mut plan, kept) => {
             plan.context.run = run.clone();
             plan.context.number = number;
-            Ok(*plan)
+            Ok(Input::RunAgain { plan: Arc::new(*plan), kept })
         }
     }
 }
 
 /// The steps that an `expand` step has read, or the report of what is wrong with them. `depth` counts from 1.
-fn expansion(
-    plan: &Plan,
-    node: model::NodeIx,
-    path: &str,
-    text: &str,
-    depth: usize,
-) -> Result<Vec<Arc<model::Step>>, String> {
+fn expansion(plan: &Plan, node: NodeIx, path: &str, text: &str, depth: usize) -> Result<Vec<Arc<model::Step>>, String> {
     let (parent, outer) = (&plan.step(node).id, lang::Outer::of_plan(plan));
     let (steps, report) = lang::load_expansion(path, text.as_bytes(), parent, depth.saturating_sub(1), &outer);
     steps.filter(|_| !report.has_errors()).ok_or_else(|| report.render(false, 100))

@@ -13,7 +13,6 @@ use super::clock::Clock;
 use super::keep::Keep;
 use super::{Asked, Desk, HubOrder, Refusal, of_store};
 use crate::live::Live;
-use crate::records::Project;
 
 /// Inputs that share one append.
 const INPUTS_MAX: usize = 1024;
@@ -23,8 +22,6 @@ const LEAD_EVERY: Duration = Duration::from_millis(500);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// Without a timer in the world.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
-/// Projects that are read at a time.
-const PAGE: usize = 500;
 
 /// The thread.
 struct Thread {
@@ -125,13 +122,6 @@ impl Thread {
 
     fn rebuild(&self, epoch: Epoch) -> Result<Leading, Refusal> {
         let (mut world, mut keep) = (World::new(), Keep::default());
-        let mut after = String::new();
-        loop {
-            let page = self.store.records::<Project>("", &after, PAGE).map_err(of_store)?;
-            let Some(last) = page.last() else { break };
-            after = last.value.name.clone();
-            keep.tenants.extend(page.into_iter().map(|kept| (kept.value.id(), kept.value.tenant)));
-        }
         for run in self.store.active_runs().map_err(of_store)? {
             for fact in self.store.facts_of(&run.run).map_err(of_store)? {
                 world.fold(&fact).map_err(|illegal| Refusal::Unavailable(illegal.to_string()))?;
