@@ -6,6 +6,7 @@ mod liar;
 #[allow(dead_code)]
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -451,13 +452,18 @@ fn a_repository_may_not_choose_the_cache() {
 fn without_a_shared_cache_no_thread_is_started_for_it() {
     let machine = Machine::new("name: t\nsteps: [{ id: a, cmd: sleep 2 }]");
     let mut child = machine.command("none", &[]).stdout(Stdio::null()).spawn().expect("pace");
-    std::thread::sleep(Duration::from_millis(1000));
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("threads");
-    let names: Vec<String> =
-        tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()).collect();
+    let mut names = BTreeSet::new();
+    let ended = loop {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten().flatten();
+        names.extend(tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()));
+        if let Some(ended) = child.try_wait().expect("a child") {
+            break ended;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert!(ended.success());
     assert!(names.iter().any(|name| name.starts_with("slot-")), "{names:?}");
     assert!(!names.iter().any(|name| name.starts_with("remote") || name.starts_with("upload")), "{names:?}");
-    assert!(child.wait().expect("an end").success());
 }
 
 /// Two network namespaces with a wire between them; gone when dropped.

@@ -246,9 +246,9 @@ fn a_tree_of_a_thousand_processes_is_gone_with_the_second_ctrl_c() {
         until("the tree has grown", || processes(mark).len() >= 975 || has_ended(id));
         let all: Vec<Pid> = processes(mark).into_iter().map(pid).collect();
         storm.signal(Signal::INT);
-        // Two of one kind at once are one.
         std::thread::sleep(Duration::from_millis(300));
-        storm.signal(Signal::INT);
+        // Two of one kind that come together are one.
+        storm.signal(Signal::TERM);
         let asked = Instant::now();
         until("all are gone", || all.iter().all(|pid| test_kill_process(*pid).is_err()));
         let took = asked.elapsed();

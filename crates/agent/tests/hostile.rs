@@ -72,8 +72,9 @@ fn timeouts_end_a_step_and_say_which() {
     let idle = Duration::from_millis(300);
     let step = w.step("idle", "echo once; sleep 60").timeout(Duration::from_secs(60), Some(idle));
     assert_eq!(w.run(step).cause(), &Cause::Idle(idle));
-    let step = w.step("busy", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.1; done");
-    w.run(step.timeout(Duration::from_secs(60), Some(Duration::from_millis(700)))).ok();
+    // Never idle for so long, not even on a machine that stands still for seconds.
+    let step = w.step("busy", "for i in $(seq 24); do echo $i; sleep 0.25; done");
+    w.run(step.timeout(Duration::from_secs(300), Some(Duration::from_secs(5)))).ok();
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn a_running_step_gets_less_memory_and_dies_of_it() {
     let limits = Limits { memory: Some(90 << 20), ..Limits::default() };
     std::thread::sleep(Duration::from_millis(1500));
     while w.agent().set_limits(&spec.run, spec.node, spec.fence, &limits).is_err() {
-        assert!(since.elapsed() < Duration::from_secs(20), "never taken");
+        assert!(since.elapsed() < Duration::from_secs(120), "never taken");
         std::thread::sleep(Duration::from_millis(5));
     }
     let seen = w.wait(&spec);

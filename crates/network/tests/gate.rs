@@ -381,7 +381,7 @@ s = [socket.create_connection(("a.example.com", 9000)) for _ in range(5)]
             gate.finish();
         }
         // The scene's own servers end when they see that their connection is gone.
-        for _ in 0..100 {
+        for _ in 0..1200 {
             if (entries("/proc/self/fd"), entries("/proc/self/task")) == before {
                 return;
             }
@@ -421,7 +421,7 @@ fn curl_and_git_need_no_proxy() {
         for port in [443, 9418] {
             let up = || std::net::TcpStream::connect((HOST, port)).is_ok();
             assert!(
-                (0..400).any(|_| up() || {
+                (0..1200).any(|_| up() || {
                     std::thread::sleep(std::time::Duration::from_millis(50));
                     false
                 }),

@@ -37,7 +37,8 @@ impl Desk {
     }
     /// What a client of this desk sees.
     fn client(&self, instance: &str) -> Remote {
-        Remote::new(remote::Options::new(Address::parse(&format!("{}/{instance}", self.url())).unwrap()))
+        let address = Address::parse(&format!("{}/{instance}", self.url())).unwrap();
+        Remote::new(remote::Options { connect: DEADLINE, look_up: DEADLINE, ..remote::Options::new(address) })
     }
 }
 
