@@ -11,6 +11,7 @@ mod cell;
 mod entry;
 mod error;
 mod ledger;
+mod postgres;
 mod prepared;
 mod query;
 mod read;
@@ -71,7 +72,11 @@ impl Store {
                 let writer = Some(Arc::new(Writer::start(Backend::Sqlite(writing))?));
                 Ok(Store { reader: Arc::new(Reader::Sqlite(sqlite::Reading::new(path))), writer })
             }
-            Location::Postgres(_) => Err(StoreError::Unavailable("PostgreSQL is not spoken yet".into())),
+            Location::Postgres(url) => {
+                let (reading, writing) = postgres::open(url)?;
+                let writer = Some(Arc::new(Writer::start(Backend::Postgres(Box::new(writing)))?));
+                Ok(Store { reader: Arc::new(Reader::Postgres(reading)), writer })
+            }
         }
     }
 
@@ -82,7 +87,7 @@ impl Store {
     pub fn open_reading(location: &Location) -> Result<Store, StoreError> {
         let reader = match location {
             Location::Sqlite(path) => Reader::Sqlite(sqlite::Reading::existing(path)?),
-            Location::Postgres(_) => return Err(StoreError::Unavailable("PostgreSQL is not spoken yet".into())),
+            Location::Postgres(url) => Reader::Postgres(postgres::open_reading(url)?),
         };
         Ok(Store { reader: Arc::new(reader), writer: None })
     }

@@ -7,7 +7,7 @@ use crate::cell::{Param, Row, int, parse, text};
 use crate::entry::ChangeSaid;
 use crate::query::{Artifact, Audited, Counts, DeliveryRow, LogPart, RunQuery, Sequenced, Timing};
 use crate::record::{Kept, Record};
-use crate::{StoreError, sqlite};
+use crate::{StoreError, postgres, sqlite};
 
 /// Runs of one page.
 const RUNS_MAX: usize = 500;
@@ -20,12 +20,14 @@ const PIECES_MAX: i64 = 256;
 #[derive(Debug)]
 pub(crate) enum Reader {
     Sqlite(sqlite::Reading),
+    Postgres(postgres::Reading),
 }
 
 impl Reader {
     pub(crate) fn query(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, StoreError> {
         match self {
             Reader::Sqlite(sqlite) => sqlite.query(sql, params),
+            Reader::Postgres(postgres) => postgres.query(sql, params),
         }
     }
 

@@ -1,11 +1,11 @@
 //! The one thread that writes: it takes everything that waits, appends it in one commit, and tells each how it ended.
 
-use std::sync::mpsc::{self, Receiver, Sender, sync_channel};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::prepared::Prepared;
-use crate::sqlite;
-use crate::{Epoch, Receipt, StoreError};
+use crate::{Epoch, Receipt, StoreError, postgres, sqlite};
 
 /// Batches of one commit. More would make the first of them wait for the last.
 const GROUP_MAX: usize = 1024;
@@ -32,6 +32,7 @@ pub(crate) struct Append {
 #[derive(Debug)]
 pub(crate) enum Backend {
     Sqlite(sqlite::Writing),
+    Postgres(Box<postgres::Writing>),
 }
 
 /// The way to the writer. The thread ends with it, once all that waits is written.
@@ -48,18 +49,35 @@ impl Backend {
     ) -> Result<Vec<Result<Receipt, StoreError>>, StoreError> {
         match self {
             Backend::Sqlite(sqlite) => sqlite.commit(group),
+            Backend::Postgres(postgres) => postgres.commit(group),
         }
     }
 
     pub(crate) fn lead(&mut self, who: &str) -> Result<Option<Epoch>, StoreError> {
         match self {
             Backend::Sqlite(sqlite) => sqlite.lead(who),
+            Backend::Postgres(postgres) => postgres.lead(who),
+        }
+    }
+
+    /// How long it may hear nothing before it wants to do something by itself.
+    fn patience(&self) -> Option<Duration> {
+        match self {
+            Backend::Sqlite(_) => None,
+            Backend::Postgres(_) => Some(postgres::SIGN_OF_LIFE),
+        }
+    }
+
+    fn idle(&mut self) {
+        if let Backend::Postgres(postgres) = self {
+            postgres.sign_of_life();
         }
     }
 
     pub(crate) fn step_down(&mut self, epoch: Epoch) -> Result<(), StoreError> {
         match self {
             Backend::Sqlite(sqlite) => sqlite.step_down(epoch),
+            Backend::Postgres(postgres) => postgres.step_down(epoch),
         }
     }
 }
@@ -110,7 +128,7 @@ impl Drop for Writer {
 }
 
 fn serve(backend: &mut Backend, inbox: &Receiver<Job>) {
-    let mut next = inbox.recv().ok();
+    let mut next = wait(backend, inbox);
     while let Some(job) = next.take() {
         match job {
             Job::Call(call) => call(backend),
@@ -120,7 +138,19 @@ fn serve(backend: &mut Backend, inbox: &Receiver<Job>) {
             }
         }
         if next.is_none() {
-            next = inbox.recv().ok();
+            next = wait(backend, inbox);
+        }
+    }
+}
+
+/// The next job; `None` once nobody is left to give one.
+fn wait(backend: &mut Backend, inbox: &Receiver<Job>) -> Option<Job> {
+    let Some(patience) = backend.patience() else { return inbox.recv().ok() };
+    loop {
+        match inbox.recv_timeout(patience) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => backend.idle(),
         }
     }
 }

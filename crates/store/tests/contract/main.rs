@@ -12,6 +12,13 @@ macro_rules! promises {
         mod sqlite {
             $(#[test] fn $promise() { crate::promises::$promise(&mut crate::Home::sqlite()); })*
         }
+        mod postgres {
+            $(#[test] fn $promise() {
+                if let Some(mut home) = crate::Home::postgres() {
+                    crate::promises::$promise(&mut home);
+                }
+            })*
+        }
     };
 }
 
