@@ -213,8 +213,24 @@ impl Book {
         let mut state = lock(&self.state);
         let Some(page) = state.pages.get_mut(lease) else { return };
         let more = length.saturating_sub(page.taken);
-        page.taken = page.taken.max(length);
-        page.said = page.said.max(length);
+        match &mut page.result {
+            // The server has less than it had: it was restored from a backup, or is another one.
+            _ if length < page.taken => {
+                (page.said, page.taken, page.fresh) = (length, length, true);
+                if let Some(result) = &mut page.result {
+                    result.said = false;
+                }
+                self.wake.notify_one();
+            }
+            // The whole log was said, and its end did not arrive: from there again.
+            Some(result) if more == 0 && result.said && length < result.log_bytes => {
+                page.said = length;
+                result.said = false;
+                self.wake.notify_one();
+            }
+            _ => page.said = page.said.max(length),
+        }
+        page.taken = length;
         state.waiting = state.waiting.saturating_sub(more);
         drop(state);
         self.shrunk.notify_all();

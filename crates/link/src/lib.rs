@@ -22,6 +22,7 @@ mod lease;
 mod patience;
 mod results;
 mod runs;
+mod service;
 mod talk;
 
 use std::fs::File;
@@ -42,6 +43,7 @@ use credential::Credential;
 use runs::Runs;
 
 pub use config::{Config, LinkError, builtin};
+pub use service::{ready, stopping};
 
 /// Threads that fetch commits and layers, publish results and tidy up.
 const HELPERS_MAX: usize = 64;

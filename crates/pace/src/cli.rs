@@ -83,6 +83,8 @@ pub enum Command {
     Cache(CacheArgs),
     /// Serve a team: webhooks, runs, agents, pages and the shared cache on one port
     Server(Box<crate::command::server::ServerArgs>),
+    /// Execute steps for a server: takes what it is given, until a signal comes
+    Agent(Box<crate::command::agent::AgentArgs>),
     /// Say what this host can enforce, and what to do about the rest
     Doctor(DoctorArgs),
     /// Print the JSON Schema of pipeline files, for editors

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         Command::Logs(args) => command::logs::run(&cli, args, &mut screen),
         Command::Image(args) => command::image::run(&cli, args, &mut screen),
         Command::Cache(args) => command::cache::run(args, &mut screen),
+        Command::Agent(args) => command::agent::run(args, &mut screen),
         Command::Server(args) => command::server::run(args, &mut screen),
         Command::Doctor(args) => command::doctor::run(args, &mut screen),
         Command::Schema => command::explain::schema(&mut screen),

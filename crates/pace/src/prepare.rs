@@ -166,7 +166,7 @@ impl Prepared {
 
 /// Gates, logs and services of many steps need more descriptors than the usual soft limit of 1,024, which is for programs
 /// that still use `select`. Returns what it was: steps shall get that.
-fn raise_open_files() -> Option<u64> {
+pub fn raise_open_files() -> Option<u64> {
     let before = getrlimit(Resource::Nofile);
     let wanted = before.maximum.map_or(OPEN_FILES_MAX, |hard| hard.min(OPEN_FILES_MAX));
     if before.current.is_none_or(|soft| soft >= wanted) {
@@ -176,7 +176,7 @@ fn raise_open_files() -> Option<u64> {
 }
 
 /// What `PACE_FULL_NETWORK` says that `network: full` is.
-fn full_network() -> Result<agent::FullNetwork, Failure> {
+pub fn full_network() -> Result<agent::FullNetwork, Failure> {
     match std::env::var("PACE_FULL_NETWORK").as_deref() {
         Err(_) | Ok("" | "gate") => Ok(agent::FullNetwork::Gate),
         Ok("routed") => match network::why_not_routed() {

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod agent;
 pub mod cache;
 pub mod check;
 pub mod completions;

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use link::Link;
 use server::config::{S3Settings, Tls};
 use server::journal::{self, Format};
 use server::{Config, Server};
 
+use crate::cli::ExecutorName;
 use crate::exit::{Ended, Exit, Failure};
 use crate::folders::Folders;
 use crate::screen::Screen;
@@ -90,10 +92,7 @@ pub enum LogFormat {
 /// Serves until a signal comes.
 pub fn run(args: &ServerArgs, screen: &mut Screen) -> Ended {
     let config = config(args)?;
-    journal::start(match args.log {
-        LogFormat::Json => Format::Json,
-        LogFormat::Text => Format::Text { color: screen.error_color() },
-    });
+    tell(args.log, screen);
     let stops = Stops::listen().map_err(Failure::infrastructure)?;
     let data = config.data.clone();
     let server = Server::start(config).map_err(Failure::infrastructure)?;
@@ -101,11 +100,49 @@ pub fn run(args: &ServerArgs, screen: &mut Screen) -> Ended {
         let (name, repository) = project_of(project)?;
         server.add_project(name, &repository).map_err(Failure::usage)?;
     }
+    let agent = builtin(args, &server)?;
     screen.text(&format!("serving {} on {}", data.display(), server.shared.config.url));
     while stops.count() == 0 {
         std::thread::sleep(LOOK_EVERY);
     }
+    // Before the server: what runs is given back at once.
+    drop(agent);
     stop(server, &stops, screen)
+}
+
+/// Begins to tell on standard error what goes on.
+pub fn tell(log: LogFormat, screen: &Screen) {
+    journal::start(match log {
+        LogFormat::Json => Format::Json,
+        LogFormat::Text => Format::Text { color: screen.error_color() },
+    });
+}
+
+/// The agent in this process, which works as any other does. `None` when there shall be none.
+fn builtin(args: &ServerArgs, server: &Server) -> Result<Option<Link>, Failure> {
+    if args.no_agent {
+        return Ok(None);
+    }
+    let data = server.shared.config.data.clone();
+    let execution = super::agent::execution(args.agent_slots, ExecutorName::Sandbox, data.clone(), data.clone())?;
+    let url = match &server.shared.config.tls {
+        // Its certificate is for the name that others use.
+        Some(_) => server.shared.config.url.clone(),
+        None => format!("http://{}", loopback(server.address)),
+    };
+    let config = link::builtin(&url, &server.shared.builtin.0, &data, execution);
+    link::start(config).map(Some).map_err(Failure::infrastructure)
+}
+
+fn loopback(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let own: std::net::IpAddr = match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        };
+        address.set_ip(own);
+    }
+    address
 }
 
 /// Lets requests finish; a second signal ends it at once, which the store stands at any moment.
@@ -186,7 +223,8 @@ fn project_of(text: &str) -> Result<(&str, String), Failure> {
     Ok((name, repository))
 }
 
-fn host_name() -> String {
+/// This host's name.
+pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "server".into() } else { name.trim().into() }
 }

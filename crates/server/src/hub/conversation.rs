@@ -144,7 +144,12 @@ impl Talk {
             AgentWord::Heartbeat(Heartbeat { held }) => match read_held(&held) {
                 Ok(held) => {
                     self.note(|line| line.heard = now());
-                    self.hub.desk.tell(Input::Heartbeat { agent: self.agent.clone(), held });
+                    let (talk, input) = (self.clone(), Input::Heartbeat { agent: self.agent.clone(), held });
+                    // An agent that hears nothing stops what it runs: its leases are given to others by then.
+                    self.hub.desk.tell_then(input, move |taken| match taken {
+                        Ok(()) => talk.say(ServerWord::Renewed(proto::Renewed {})),
+                        Err(_) => talk.part(),
+                    });
                 }
                 Err(_) => self.part(),
             },
