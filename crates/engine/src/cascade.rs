@@ -64,13 +64,7 @@ impl Draft<'_> {
     pub(crate) fn run_step(&mut self, ix: RunIx, node: NodeIx) {
         let Some(run) = self.run(ix) else { return };
         match &run.definition(node).kind {
-            StepKind::Approve(_) => {
-                let why = alloc::format!(
-                    "step `{}` waits for an approval; approvals need the server, which comes with a later version",
-                    run.name(node)
-                );
-                self.fail(ix, node, Cause::Refused(why));
-            }
+            StepKind::Approve(_) => self.ask(ix, node),
             StepKind::Expand(_) if grow::depth(run.plan(), node) >= EXPANSION_DEPTH_MAX => {
                 let why = alloc::format!(
                     "step `{}` is expanded {EXPANSION_DEPTH_MAX} times deep already; that is the limit, so let the first \
@@ -88,8 +82,8 @@ impl Draft<'_> {
         if self.record(ix, RunEvent::StepReady { node })
             && let Some(run) = self.run(ix)
         {
-            let (demand, key) = (demand(run, node), queue_key(run, ix, node));
-            self.fresh.push(Reverse((key, demand)));
+            let (place, key) = ((demand(run, node), run.head.payer.clone()), queue_key(run, ix, node));
+            self.fresh.entry(place).or_default().push(Reverse(key));
         }
     }
 
@@ -107,7 +101,11 @@ impl Draft<'_> {
                 continue;
             }
             match run.step(node) {
-                Some(StepState::Waiting { .. } | StepState::Ready { attempt: AttemptNo(1), .. }) => {
+                Some(
+                    StepState::Waiting { .. }
+                    | StepState::Asking { .. }
+                    | StepState::Ready { attempt: AttemptNo(1), .. },
+                ) => {
                     let skip = skip_at_halt(run, node, &failed);
                     self.end(ix, node, Outcome::Skipped(skip));
                 }
@@ -141,7 +139,7 @@ impl Draft<'_> {
 
     pub(crate) fn cancel_step(&mut self, ix: RunIx, node: NodeIx, force: bool) {
         let Some(run) = self.run(ix) else { return };
-        let queued = run.phase() == RunPhase::Queued;
+        let queued = matches!(run.phase(), RunPhase::Held | RunPhase::Queued);
         let is_use = matches!(run.definition(node).kind, StepKind::Group);
         match run.step(node) {
             _ if is_spared(run, node) || (is_use && !queued) => {}

@@ -9,9 +9,11 @@ use core::cmp::Reverse;
 
 use model::{AgentId, Decision, Fact, NodeIx, Reason, RunEvent, RunId, Timestamp};
 
+use crate::fleet::{AgentState, Fleet};
+use crate::queue::{Demand, Payer, QueueKey};
 use crate::run::RunState;
 use crate::step::StepState;
-use crate::world::{AgentState, Demand, QueueKey, RunIx, World, demand};
+use crate::world::{RunIx, World, demand};
 
 /// The world as it becomes.
 pub(crate) struct Draft<'w> {
@@ -19,10 +21,13 @@ pub(crate) struct Draft<'w> {
     pub(crate) now: Timestamp,
     /// Boxed, because a map reserves room for eleven at once, and most decisions touch one.
     pub(crate) runs: BTreeMap<RunIx, Box<RunState<'w>>>,
-    pub(crate) agents: BTreeMap<AgentId, AgentState>,
+    /// Agents that this decision touched.
+    pub(crate) fleet: Fleet,
+    /// Slots that payers got or gave back in this decision.
+    pub(crate) used: BTreeMap<Payer, i64>,
     pub(crate) next_fence: u64,
     /// Instances that became ready in this decision.
-    pub(crate) fresh: BinaryHeap<Reverse<(QueueKey, Demand)>>,
+    pub(crate) fresh: BTreeMap<(Demand, Payer), BinaryHeap<Reverse<QueueKey>>>,
     pub(crate) decision: Decision,
     /// Instances whose needs have all ended.
     pub(crate) freed: VecDeque<(RunIx, NodeIx)>,
@@ -36,9 +41,10 @@ impl<'w> Draft<'w> {
             world,
             now,
             runs: BTreeMap::new(),
-            agents: BTreeMap::new(),
+            fleet: Fleet::default(),
+            used: BTreeMap::new(),
             next_fence: world.next_fence,
-            fresh: BinaryHeap::new(),
+            fresh: BTreeMap::new(),
             decision: Decision { at: now, ..Decision::default() },
             freed: VecDeque::new(),
             halted: Vec::new(),
@@ -62,7 +68,9 @@ impl<'w> Draft<'w> {
         };
         let released = match &event {
             RunEvent::AttemptEnded { node, .. } => match run.step(*node) {
-                Some(StepState::Running { lease, .. }) => Some((lease.agent.clone(), demand(run, *node))),
+                Some(StepState::Running { lease, .. }) => {
+                    Some((lease.agent.clone(), demand(run, *node), run.head.payer.clone()))
+                }
                 _ => None,
             },
             _ => None,
@@ -73,16 +81,17 @@ impl<'w> Draft<'w> {
             self.because(Some(&id), None, alloc::format!("internal: an illegal event was decided: {event:?}"));
             return false;
         }
-        if let Some((agent, demand)) = released {
-            self.agent_mut(&agent).release(demand);
+        if let Some((agent, demand, payer)) = released {
+            self.change_agent(&agent, |state| state.release(&demand));
+            *self.used.entry(payer).or_default() -= 1;
         }
         self.decision.events.push(Fact { at: self.now, run: id, event });
         true
     }
 
-    pub(crate) fn agent_mut(&mut self, id: &AgentId) -> &mut AgentState {
-        let known = || self.world.agents.get(id).copied().unwrap_or_default();
-        self.agents.entry(id.clone()).or_insert_with(known)
+    pub(crate) fn change_agent(&mut self, id: &AgentId, change: impl FnOnce(&mut AgentState)) {
+        let world = self.world;
+        self.fleet.change(id, || world.fleet.agent(id).cloned().unwrap_or_default(), change);
     }
 
     pub(crate) fn because(&mut self, run: Option<&RunId>, node: Option<NodeIx>, text: String) {

@@ -5,10 +5,11 @@ use alloc::string::{String, ToString};
 
 use model::{Decision, Fact, NodeIx, RunEvent, RunId, Timestamp};
 
+use crate::fleet::AgentState;
 use crate::run::{RunPhase, RunState};
 use crate::step::StepState;
 use crate::waiting;
-use crate::world::{AgentState, World, demand};
+use crate::world::{World, demand};
 
 /// Everything that holds of a world at any time.
 ///
@@ -18,6 +19,7 @@ pub fn all(world: &World, now: Timestamp) -> Result<(), String> {
     no_two_leases(world)?;
     slots_add_up(world)?;
     counts_add_up(world)?;
+    indexes_are_needed(world)?;
     everybody_has_a_reason(world, now)
 }
 
@@ -42,17 +44,17 @@ pub fn no_two_leases(world: &World) -> Result<(), String> {
 pub fn slots_add_up(world: &World) -> Result<(), String> {
     let mut used: BTreeMap<_, AgentState> = BTreeMap::new();
     for (run, node, lease) in running(world) {
-        used.entry(lease.agent.clone()).or_default().lease(demand(run, node));
+        used.entry(lease.agent.clone()).or_default().lease(&demand(run, node));
     }
     for (id, agent) in world.agents() {
-        let counted = AgentState { capacity: agent.capacity, ..used.remove(id).unwrap_or_default() };
+        let AgentState { slots_used, cpu_milli_used, memory_used, .. } = used.remove(id).unwrap_or_default();
+        let counted = AgentState { slots_used, cpu_milli_used, memory_used, ..agent.clone() };
         if counted != *agent {
             return Err(alloc::format!("agent {id} uses {counted:?}, the world says {agent:?}"));
         }
     }
-    let free: u64 = world.agents().map(|(_, agent)| u64::from(agent.slots_free())).sum();
-    if free != world.free_slots || !used.is_empty() {
-        return Err(alloc::format!("{free} slots are free, the world says {}; unknown: {used:?}", world.free_slots));
+    if !world.fleet.is_sound() || !used.is_empty() {
+        return Err(alloc::format!("the indexes of the agents are not what the agents say; unknown: {used:?}"));
     }
     Ok(())
 }
@@ -64,7 +66,7 @@ pub fn slots_add_up(world: &World) -> Result<(), String> {
 pub fn slots_never_exceeded(after: &World, decision: &Decision) -> Result<(), String> {
     for fact in &decision.events {
         let RunEvent::AttemptLeased { agent, .. } = &fact.event else { continue };
-        let Some(state) = after.agent(agent) else { continue };
+        let Some(state) = after.agent(agent).filter(|state| !state.silent) else { continue };
         let Some(capacity) = state.capacity else {
             return Err(alloc::format!("agent {agent} is not there and got a lease"));
         };
@@ -130,6 +132,32 @@ pub fn everybody_has_a_reason(world: &World, now: Timestamp) -> Result<(), Strin
     Ok(())
 }
 
+/// Nothing stays in an index that no open run needs.
+///
+/// # Errors
+/// Which index, a sentence.
+pub fn indexes_are_needed(world: &World) -> Result<(), String> {
+    let is_open = |ix: &u32| world.runs.get(ix).is_some_and(|run| !matches!(run.phase(), RunPhase::Ended { .. }));
+    let stale = |what: &str| Err(alloc::format!("an ended run is still in {what}"));
+    if !world.timers.iter().all(|(_, ix, _)| is_open(ix)) {
+        return stale("the timers");
+    }
+    if !world.leases.iter().all(|(_, ix, _)| is_open(ix)) {
+        return stale("the leases");
+    }
+    if !world.concurrency.values().flatten().all(is_open) {
+        return stale("the concurrency groups");
+    }
+    let mut keys = world.queue.lanes.values().flat_map(|lane| lane.order()).map(|(_, key, _)| key.2);
+    if !keys.all(|ix| is_open(&ix)) {
+        return stale("the queue");
+    }
+    if world.by_id.len() != world.runs.len() {
+        return Err("runs and their ids do not agree".to_string());
+    }
+    Ok(())
+}
+
 /// A run ends at most once and nothing happens to it afterwards; a step ends at most once.
 ///
 /// # Errors
@@ -166,6 +194,9 @@ pub fn replay_equals(live: &World, facts: &[Fact]) -> Result<(), String> {
         Some((_, run)) => Err(alloc::format!("run {} is another one after replay", run.id())),
         None if replayed.next_fence != live.next_fence => Err("replay gives another fencing number".to_string()),
         None if replayed.timers != live.timers => Err("replay waits for other times".to_string()),
+        None if replayed.queue != live.queue => Err("replay has another queue".to_string()),
+        None if replayed.leases != live.leases => Err("replay has other leases".to_string()),
+        None if replayed.concurrency != live.concurrency => Err("replay has other concurrency groups".to_string()),
         None => Ok(()),
     }
 }

@@ -18,12 +18,15 @@
 
 extern crate alloc;
 
+pub mod again;
+mod approval;
 mod attempt;
 mod cascade;
 mod cells;
 mod concurrency;
 mod decide;
 mod draft;
+mod fleet;
 mod graph;
 mod grow;
 pub mod invariant;
@@ -32,7 +35,7 @@ mod matrix;
 mod nearest;
 pub mod params;
 mod plan;
-
+mod queue;
 mod render;
 mod retry;
 mod run;
@@ -45,9 +48,10 @@ mod waiting;
 mod world;
 
 pub use decide::decide;
+pub use fleet::AgentState;
 pub use nearest::nearest;
 pub use plan::{PlanError, plan};
 pub use run::{Cancel, RunPhase, RunState};
 pub use step::{Lease, StepState};
 pub use waiting::waiting;
-pub use world::{AgentState, IllegalEvent, World};
+pub use world::{IllegalEvent, World};

@@ -4,15 +4,17 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use model::{
-    Cause, Group, GroupIx, NodeIx, Outcome, Plan, RunEvent, RunId, RunNumber, RunOutcome, Skip, Step, StepKind,
-    Timestamp,
+    Cause, Group, GroupIx, NodeIx, Outcome, Plan, RunEvent, RunId, RunNumber, RunOutcome, Skip, SlaBound, Step,
+    StepKind, Timestamp,
 };
 
 use crate::cells::Cells;
 use crate::graph::Graph;
 use crate::grow;
+use crate::queue::{self, Payer};
 use crate::step::StepState;
 use crate::verdict::Seen;
 
@@ -34,6 +36,11 @@ pub(crate) struct Head {
     pub(crate) graph: Arc<Graph>,
     pub(crate) requested: Timestamp,
     pub(crate) phase: RunPhase,
+    pub(crate) priority: i32,
+    /// When it is due: its place in the queue.
+    pub(crate) due: Timestamp,
+    pub(crate) payer: Payer,
+    pub(crate) bounds: Bounds,
     pub(crate) cancel: Option<Cancel>,
     /// The first instance that failed and was not allowed to.
     pub(crate) failure: Option<Arc<str>>,
@@ -42,9 +49,31 @@ pub(crate) struct Head {
     pub(crate) tally: Tally,
 }
 
+/// The bounds of `sla` that can still be missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Bounds {
+    pub(crate) start: Option<Timestamp>,
+    pub(crate) finish: Option<Timestamp>,
+}
+
+impl Bounds {
+    fn of(plan: &Plan, from: Timestamp) -> Bounds {
+        let sla = plan.sla.unwrap_or_default();
+        let after = |within: Option<Duration>| within.map(|within| from.after(within));
+        Bounds { start: after(sla.start_within), finish: after(sla.finish_within) }
+    }
+
+    pub(crate) fn all(self) -> impl Iterator<Item = (Timestamp, SlaBound)> {
+        let start = self.start.map(|at| (at, SlaBound::Start));
+        start.into_iter().chain(self.finish.map(|at| (at, SlaBound::Finish)))
+    }
+}
+
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunPhase {
+    /// Somebody must let it go first.
+    Held,
     /// Its concurrency group is taken.
     Queued,
     /// It runs.
@@ -98,12 +127,19 @@ impl RunState<'_> {
     /// A run that was asked for; `None` if its plan points outside of itself.
     pub(crate) fn requested(plan: &Arc<Plan>, at: Timestamp) -> Option<RunState<'static>> {
         let graph = Graph::new(plan.clone())?;
+        let terms = &plan.context.terms;
+        let held = terms.held.is_some();
         let mut run = RunState {
             head: Head {
                 id: plan.context.run.clone(),
                 graph: Arc::new(graph),
                 requested: at,
-                phase: RunPhase::Queued,
+                phase: if held { RunPhase::Held } else { RunPhase::Queued },
+                priority: terms.priority(),
+                due: queue::due(plan, terms.priority(), at),
+                payer: terms.payer().into(),
+                // Nobody is promised anything while a person is waited for.
+                bounds: if held { Bounds::default() } else { Bounds::of(plan, at) },
                 cancel: None,
                 failure: None,
                 open: 0,
@@ -136,6 +172,10 @@ impl RunState<'_> {
     /// When it was asked for.
     pub fn requested_at(&self) -> Timestamp {
         self.head.requested
+    }
+    /// Its priority now.
+    pub fn priority(&self) -> i32 {
+        self.head.priority
     }
     /// Where it stands.
     pub fn phase(&self) -> RunPhase {
@@ -178,20 +218,41 @@ impl RunState<'_> {
     pub(crate) fn apply(&mut self, at: Timestamp, event: &RunEvent, free: Freed<'_>) -> Option<()> {
         match (self.head.phase, event) {
             (RunPhase::Ended { .. }, _) => None,
+            (RunPhase::Held, RunEvent::Released { .. }) => {
+                let plan = self.plan().clone();
+                self.head.phase = RunPhase::Queued;
+                self.head.due = queue::due(&plan, self.head.priority, at);
+                self.head.bounds = Bounds::of(&plan, at);
+                Some(())
+            }
+            (_, RunEvent::Prioritised { priority, .. }) => {
+                self.head.priority = *priority;
+                self.head.due = queue::due(self.plan(), *priority, self.head.requested);
+                Some(())
+            }
             (RunPhase::Queued, RunEvent::Started) => {
                 self.head.phase = RunPhase::Started { at };
                 Some(())
             }
+            (_, RunEvent::SlaMissed { bound, .. }) => {
+                let bound = match bound {
+                    SlaBound::Start => &mut self.head.bounds.start,
+                    SlaBound::Finish => &mut self.head.bounds.finish,
+                };
+                bound.take().map(drop)
+            }
+            (RunPhase::Held | RunPhase::Queued, RunEvent::StepKept { node, .. }) => self.move_step(at, *node, event),
             (_, RunEvent::CancelRequested { by, force }) => {
                 self.head.cancel = Some(Cancel { by: by.as_str().into(), force: *force });
                 Some(())
             }
             (_, RunEvent::Ended { outcome }) if self.head.open == 0 => {
                 self.head.phase = RunPhase::Ended { at, outcome: *outcome };
+                self.head.bounds = Bounds::default();
                 Some(())
             }
             (phase, RunEvent::StepEnded { node, outcome, values })
-                if phase != RunPhase::Queued || self.head.cancel.is_some() =>
+                if matches!(phase, RunPhase::Started { .. }) || self.head.cancel.is_some() =>
             {
                 self.end_step(at, *node, outcome, values, free)
             }
@@ -199,16 +260,25 @@ impl RunState<'_> {
             (
                 RunPhase::Started { .. },
                 RunEvent::StepReady { node }
-                | RunEvent::AttemptLeased { node, .. }
+                | RunEvent::LeaseExtended { node, .. }
                 | RunEvent::AttemptEnded { node, .. }
-                | RunEvent::RetryPlanned { node, .. },
-            ) => {
-                let state = self.steps.get_mut(node.at())?;
-                *state = state.after(at, event)?;
+                | RunEvent::RetryPlanned { node, .. }
+                | RunEvent::ApprovalOpened { node, .. }
+                | RunEvent::ApprovalGiven { node, .. },
+            ) => self.move_step(at, *node, event),
+            (RunPhase::Started { .. }, RunEvent::AttemptLeased { node, .. }) => {
+                self.move_step(at, *node, event)?;
+                self.head.bounds.start = None;
                 Some(())
             }
             _ => None,
         }
+    }
+
+    fn move_step(&mut self, at: Timestamp, node: NodeIx, event: &RunEvent) -> Option<()> {
+        let state = self.steps.get_mut(node.at())?;
+        *state = state.after(at, event)?;
+        Some(())
     }
 
     fn end_step(

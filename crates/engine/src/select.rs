@@ -30,7 +30,7 @@ pub(crate) fn choose(plan: &mut Plan) -> Result<(), PlanError> {
 }
 
 /// The instances that names stand for: a step's id for all of its instances, an instance's name for one.
-fn named(plan: &Plan, names: &[alloc::string::String]) -> Result<Vec<NodeIx>, PlanError> {
+pub(crate) fn named(plan: &Plan, names: &[alloc::string::String]) -> Result<Vec<NodeIx>, PlanError> {
     let mut nodes = Vec::new();
     if names.is_empty() {
         return Ok(nodes);
@@ -81,7 +81,7 @@ fn with_needs(plan: &Plan, start: Vec<NodeIx>) -> Vec<bool> {
     })
 }
 
-fn with_dependants(plan: &Plan, start: Vec<NodeIx>) -> Vec<bool> {
+pub(crate) fn with_dependants(plan: &Plan, start: Vec<NodeIx>) -> Vec<bool> {
     let mut group_done = alloc::vec![false; plan.groups.len()];
     walk(plan, start, |node, found| {
         let group = plan.nodes[node.at()].group;

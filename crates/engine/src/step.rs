@@ -3,8 +3,9 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use model::{AgentId, AttemptNo, AttemptResult, Cause, Fence, Outcome, RunEvent, Timestamp};
+use model::{AgentId, AttemptNo, AttemptResult, CachedFrom, Cause, Fence, Outcome, RunEvent, Timestamp};
 
 /// Where a step instance stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +14,24 @@ pub enum StepState {
     Waiting {
         /// How many of its needs have not ended.
         left: u32,
+    },
+    /// The result of an ended run stands for it; it ends when the run starts.
+    Kept {
+        /// The run that executed it.
+        from: CachedFrom,
+        /// How it ended there.
+        result: Arc<AttemptResult>,
+    },
+    /// It waits for the answer of a person.
+    Asking {
+        /// Since when.
+        since: Timestamp,
+        /// What is asked; may be empty.
+        message: String,
+        /// Who may answer: `user:NAME`, `team:NAME`.
+        by: Vec<String>,
+        /// When it fails without an answer.
+        expires: Timestamp,
     },
     /// It may be leased.
     Ready {
@@ -82,6 +101,8 @@ impl StepState {
     pub fn word(&self) -> &'static str {
         match self {
             StepState::Waiting { .. } => "waiting",
+            StepState::Kept { .. } => "kept",
+            StepState::Asking { .. } => "asking",
             StepState::Ready { .. } => "ready",
             StepState::Running { .. } => "running",
             StepState::Reported { .. } => "reported",
@@ -100,6 +121,17 @@ impl StepState {
     /// to others, are in [`crate::RunState`].)
     pub(crate) fn after(&self, at: Timestamp, event: &RunEvent) -> Option<StepState> {
         match (self, event) {
+            (StepState::Waiting { .. }, RunEvent::StepKept { from, result, .. }) => {
+                Some(StepState::Kept { from: from.clone(), result: result.clone() })
+            }
+            (StepState::Waiting { left: 0 }, RunEvent::ApprovalOpened { message, by, expires, .. }) => {
+                Some(StepState::Asking { since: at, message: message.clone(), by: by.clone(), expires: *expires })
+            }
+            // What it answers shows in how the step ends.
+            (StepState::Asking { .. }, RunEvent::ApprovalGiven { .. }) => Some(self.clone()),
+            (StepState::Running { attempt, lease }, RunEvent::LeaseExtended { deadline, .. }) => {
+                Some(StepState::Running { attempt: *attempt, lease: Lease { deadline: *deadline, ..lease.clone() } })
+            }
             (StepState::Waiting { left: 0 }, RunEvent::StepReady { .. }) => {
                 Some(StepState::Ready { since: at, attempt: AttemptNo(1) })
             }

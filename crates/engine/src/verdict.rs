@@ -99,7 +99,7 @@ pub(crate) fn verdict(run: &RunState<'_>, node: NodeIx) -> Verdict {
 pub(crate) fn is_spared(run: &RunState<'_>, node: NodeIx) -> bool {
     run.definition(node).when == When::Always
         && run.head.cancel.as_ref().is_none_or(|cancel| !cancel.force)
-        && run.head.phase != crate::RunPhase::Queued
+        && matches!(run.head.phase, crate::RunPhase::Started { .. })
 }
 
 /// Why an instance does not start although it waits for more: what it depends on failed, or else the run did.

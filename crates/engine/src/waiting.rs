@@ -1,14 +1,18 @@
 //! Why a step waits, in words that a person understands.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::time::Duration;
 
 use model::units::show_duration;
 use model::{Need, NodeIx, Reason, RunId, StepKind, Timestamp};
 
+use crate::queue::{Demand, QueueKey};
 use crate::run::{RunPhase, RunState};
 use crate::step::StepState;
-use crate::world::{Demand, World, demand};
+use crate::world::{World, demand, group_of};
 
 /// Names that a reason lists before it only counts.
 const NAMES_MAX: usize = 3;
@@ -16,17 +20,21 @@ const NAMES_MAX: usize = 3;
 /// A reason for every instance of a run that is not running and not done.
 pub fn waiting(world: &World, run: &RunId, now: Timestamp) -> Vec<(NodeIx, Reason)> {
     let Some(run) = world.run(run) else { return Vec::new() };
-    let queued = (run.phase() == RunPhase::Queued).then(|| why_queued(world, run));
-    let mut busy = None;
+    let before_start = match run.phase() {
+        RunPhase::Held => Some(why_held(run)),
+        RunPhase::Queued => Some(why_queued(world, run)),
+        RunPhase::Started { .. } | RunPhase::Ended { .. } => None,
+    };
+    let mut line = Line { world, busy: None, lanes: BTreeMap::new() };
     let mut reasons = Vec::new();
     for (node, state) in run.steps() {
-        let text = match (&queued, state) {
+        let text = match (&before_start, state) {
             (_, StepState::Done { .. } | StepState::Running { .. }) => continue,
-            (Some(queued), _) => queued.clone(),
+            (Some(why), _) => why.clone(),
             (None, StepState::Waiting { .. }) => why_waiting(run, node, now),
-            (None, StepState::Ready { .. }) => {
-                why_ready(world, demand(run, node), busy.get_or_insert_with(|| who_is_busy(world)))
-            }
+            (None, StepState::Kept { .. }) => "waits for its kept result to be taken over".to_string(),
+            (None, StepState::Asking { by, message, expires, .. }) => why_asking(by, message, expires.since(now)),
+            (None, StepState::Ready { .. }) => line.why_ready(run, node),
             (None, StepState::Backoff { attempt, not_before, cause }) => alloc::format!(
                 "waits {} before attempt {attempt} of {} ({cause})",
                 show_duration(not_before.since(now)),
@@ -40,13 +48,36 @@ pub fn waiting(world: &World, run: &RunId, now: Timestamp) -> Vec<(NodeIx, Reaso
     reasons
 }
 
-fn why_queued(world: &World, run: &RunState<'_>) -> String {
-    let Some((group, _)) = &run.plan().concurrency else { return "waits for the run to start".to_string() };
-    let holder = world.concurrency.get(group.as_str()).and_then(|members| members.first());
-    match holder.and_then(|ix| world.runs.get(ix)).filter(|holder| holder.id() != run.id()) {
-        Some(holder) => alloc::format!("waits for concurrency group `{group}`, held by run {}", holder.number()),
-        None => alloc::format!("waits for concurrency group `{group}`"),
+fn why_held(run: &RunState<'_>) -> String {
+    match run.plan().context.terms.held.as_deref() {
+        None | Some("") => "waits for somebody to let the run go".to_string(),
+        Some(why) => alloc::format!("waits for somebody to let the run go: {why}"),
     }
+}
+
+fn why_queued(world: &World, run: &RunState<'_>) -> String {
+    let Some(key) = group_of(run) else { return "waits for the run to start".to_string() };
+    let members = world.concurrency.get(&key).into_iter().flatten();
+    let others: Vec<&RunState<'_>> =
+        members.filter_map(|ix| world.runs.get(ix)).filter(|other| other.id() != run.id()).collect();
+    let group = &key.1;
+    let is_running = |run: &&&RunState<'_>| matches!(run.phase(), RunPhase::Started { .. });
+    let Some(holder) = others.iter().find(is_running).or(others.first()) else {
+        return alloc::format!("waits for concurrency group `{group}`");
+    };
+    let is_before = |other: &&&RunState<'_>| other.phase() == RunPhase::Queued && other.head.due < run.head.due;
+    let text = alloc::format!("waits for concurrency group `{group}`, held by run {}", holder.number());
+    match others.iter().filter(is_before).count() {
+        0 => text,
+        1 => alloc::format!("{text}, with 1 run before it"),
+        count => alloc::format!("{text}, with {count} runs before it"),
+    }
+}
+
+fn why_asking(by: &[String], message: &str, left: Duration) -> String {
+    let by = by.join(" or ");
+    let asked = if message.is_empty() { String::new() } else { alloc::format!(": {message}") };
+    alloc::format!("waits {} for {by} to say yes{asked}", show_duration(left))
 }
 
 fn why_waiting(run: &RunState<'_>, node: NodeIx, now: Timestamp) -> String {
@@ -107,36 +138,141 @@ struct Busy {
     slots: u64,
 }
 
-fn who_is_busy(world: &World) -> Busy {
-    let names = world.leases.iter().take(NAMES_MAX).filter_map(|(_, ix, node)| {
-        let run = world.runs.get(ix)?;
-        Some(alloc::format!("`{}`", run.name(*node)))
-    });
-    let capacities = world.agents.values().filter_map(|agent| agent.capacity);
-    Busy {
-        names: names.collect(),
-        used: world.leases.len(),
-        slots: capacities.map(|capacity| u64::from(capacity.slots)).sum(),
+impl Busy {
+    fn of(world: &World) -> Busy {
+        let names = world.leases.iter().take(NAMES_MAX).filter_map(|(_, ix, node)| {
+            let run = world.runs.get(ix)?;
+            Some(alloc::format!("`{}`", run.name(*node)))
+        });
+        let capacities = world.agents().filter(|(_, agent)| !agent.silent).filter_map(|(_, agent)| agent.capacity);
+        Busy {
+            names: names.collect(),
+            used: world.leases.len(),
+            slots: capacities.map(|capacity| u64::from(capacity.slots)).sum(),
+        }
     }
 }
 
-fn why_ready(world: &World, demand: Demand, busy: &Busy) -> String {
-    let Busy { names, used, slots } = busy;
-    match (*slots, world.free_slots) {
-        (0, _) => "waits for an agent: none is there".to_string(),
-        (_, 0) => alloc::format!("waits for a free slot: {used} of {slots} busy with {}", list(names, *used)),
-        _ => alloc::format!("waits for {}, now used by {}", show_demand(demand), list(names, *used)),
+/// What is asked once for all instances of a run.
+struct Line<'w> {
+    world: &'w World,
+    busy: Option<Busy>,
+    lanes: BTreeMap<Demand, Place<'w>>,
+}
+
+/// A lane as one payer sees it.
+struct Place<'w> {
+    /// The instances of this payer.
+    own: Vec<&'w QueueKey>,
+    /// Instances of others, and how many others.
+    others: (usize, usize),
+    /// Why no agent that is known can ever take it.
+    never: Option<String>,
+}
+
+impl<'w> Line<'w> {
+    fn why_ready(&mut self, run: &RunState<'_>, node: NodeIx) -> String {
+        let (world, demand) = (self.world, demand(run, node));
+        let busy = self.busy.get_or_insert_with(|| Busy::of(world));
+        let place = self.lanes.entry(demand.clone()).or_insert_with(|| Place::of(world, run, &demand));
+        let Busy { names, used, slots } = busy;
+        if let Some(never) = &place.never {
+            return never.clone();
+        }
+        let text = match (*slots, world.fleet.free_slots) {
+            (0, _) => "waits for an agent: none is there".to_string(),
+            (_, 0) => alloc::format!("waits for a free slot: {used} of {slots} busy with {}", list(names, *used)),
+            _ => alloc::format!("waits for {}, now used by {}", show_demand(&demand), list(names, *used)),
+        };
+        // On a desk there is one run, and its own order is the order of its steps.
+        match run.plan().context.terms.project {
+            Some(_) => text + &place.show(run, node),
+            None => text,
+        }
     }
 }
 
-fn show_demand(demand: Demand) -> String {
+impl<'w> Place<'w> {
+    fn of(world: &'w World, run: &RunState<'_>, demand: &Demand) -> Place<'w> {
+        let lane = world.queue.lanes.get(demand);
+        let own = lane.and_then(|lane| lane.of(&run.head.payer));
+        let before = lane.map_or((0, 0), |lane| {
+            let used = world.queue.used(&run.head.payer);
+            let first = lane.order().take_while(|(other, ..)| *other < used).map(|(.., payer)| payer);
+            first.fold((0, 0), |(steps, payers), payer| {
+                (steps + lane.of(payer).map_or(0, |queue| queue.len()), payers + 1)
+            })
+        });
+        let own = own.into_iter().flatten().collect();
+        Place { own, others: before, never: never(world, demand) }
+    }
+
+    /// `; 3 steps go before it`, and whose.
+    fn show(&self, run: &RunState<'_>, node: NodeIx) -> String {
+        let before = self.own.partition_point(|(due, rank, _, at)| {
+            (*due, *rank, *at) < (run.head.due, Reverse(run.plan().nodes[node.at()].rank), node)
+        });
+        let mut text = match before {
+            0 => String::new(),
+            1 => "; 1 step goes before it".to_string(),
+            _ => alloc::format!("; {before} steps go before it"),
+        };
+        if let (steps @ 1.., payers) = self.others {
+            let of = if payers == 1 { "another tenant that uses" } else { "other tenants that use" };
+            text += &alloc::format!("; {steps} of {of} less go first");
+        }
+        match run.priority() {
+            0 => text,
+            priority => text + &alloc::format!("; its priority is {priority}"),
+        }
+    }
+}
+
+/// Why no agent that is known can ever take it: nobody has all the labels.
+fn never(world: &World, demand: &Demand) -> Option<String> {
+    let labels = demand.labels.as_deref()?;
+    let known = || world.agents().filter(|(_, agent)| agent.capacity.is_some());
+    let shown = |labels: &[&str]| -> String {
+        let quoted: Vec<String> = labels.iter().map(|label| alloc::format!("`{label}`")).collect();
+        quoted.join(", ")
+    };
+    let all: Vec<&str> = labels.iter().map(|label| &**label).collect();
+    let able: Vec<_> = known().filter(|(_, agent)| agent.has(labels)).collect();
+    let there = able.iter().any(|(_, agent)| !agent.paused && !agent.away && !agent.silent);
+    match (known().next(), able.first()) {
+        (None, _) => Some(alloc::format!("waits for an agent with {}: none is there", shown(&all))),
+        (Some(_), None) => {
+            let missing: Vec<&str> =
+                all.iter().copied().filter(|label| !known().any(|(_, agent)| agent.labels.contains(*label))).collect();
+            Some(match missing.is_empty() {
+                true => alloc::format!("waits for an agent with {}: no agent has all of them", shown(&all)),
+                false => alloc::format!("waits for an agent with {}: no agent has {}", shown(&all), shown(&missing)),
+            })
+        }
+        (Some(_), Some((id, agent))) if !there => {
+            let why = if agent.paused { "paused" } else { "not connected" };
+            Some(alloc::format!("waits for an agent with {}: {id} is {why}", shown(&all)))
+        }
+        _ => None,
+    }
+}
+
+fn show_demand(demand: &Demand) -> String {
     let cpus = alloc::format!("{} CPUs", f64::from(demand.cpu_milli) / 1000.0);
     let memory = alloc::format!("{} of memory", model::Bytes(demand.memory));
-    match (demand.cpu_milli, demand.memory) {
+    let asked = match (demand.cpu_milli, demand.memory) {
+        (0, 0) if demand.labels.is_some() => "a free slot".to_string(),
         (0, 0) => "an agent that is not taken whole".to_string(),
         (_, 0) => cpus,
         (0, _) => memory,
         _ => alloc::format!("{cpus} and {memory}"),
+    };
+    match demand.labels.as_deref() {
+        None => asked,
+        Some(labels) => {
+            let labels: Vec<String> = labels.iter().map(|label| alloc::format!("`{label}`")).collect();
+            alloc::format!("{asked} on an agent with {}", labels.join(", "))
+        }
     }
 }
 

@@ -134,7 +134,7 @@ impl<'a> Runner<'a> {
     /// The only place that changes anything: decide, fold, append, and only then show and carry out.
     fn take(&mut self, input: Input) -> Result<(), Failure> {
         let decision = engine::decide(&self.world, &input, now());
-        self.world.heard(&input);
+        self.world.heard(&input, decision.at);
         let mut seen = Vec::with_capacity(decision.events.len());
         for fact in &decision.events {
             self.world.fold(fact).map_err(impossible)?;

@@ -210,6 +210,7 @@ impl World {
     #[track_caller]
     pub fn run_is(&self, run: &RunId, word: &str) {
         let shown = match self.engine.run(run).expect("the run was asked for").phase() {
+            RunPhase::Held => "held",
             RunPhase::Queued => "queued",
             RunPhase::Started { .. } => "running",
             RunPhase::Ended { outcome, .. } => outcome.word(),

@@ -40,7 +40,7 @@ impl Keep {
                 let run = KeptRun { card, left: BTreeMap::new(), agents: BTreeSet::new() };
                 self.runs.insert(fact.run.clone(), run);
             }
-            RunEvent::AttemptEnded { node, result, .. } => {
+            RunEvent::AttemptEnded { node, result, .. } | RunEvent::StepKept { node, result, .. } => {
                 if let Some(run) = self.runs.get_mut(&fact.run) {
                     run.left.insert(*node, (result.layer, result.action));
                 }

@@ -207,7 +207,7 @@ impl Leading {
     ) -> Result<(usize, String), Refusal> {
         let now = self.clock.now();
         let decision = engine::decide(&self.world, &input, now);
-        self.world.heard(&input);
+        self.world.heard(&input, now);
         if let Input::AgentJoined { agent, .. } | Input::AgentBack { agent, .. } | Input::AgentLeft { agent } = &input {
             self.keep.forget_told(agent);
         }

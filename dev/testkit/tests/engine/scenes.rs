@@ -216,7 +216,7 @@ fn an_approval_without_a_server_is_refused_with_the_reason() {
     let run = w.runs(&pipeline([step("ship").approve()]));
     w.sees(
         "ship",
-        "failed: step `ship` waits for an approval; approvals need the server, which comes with a later version",
+        "failed: step `ship` waits for an approval, and on a desk nobody is there to give it; `pace server` asks people",
     );
     w.run_is(&run, "refused");
 }
