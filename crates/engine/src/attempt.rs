@@ -2,6 +2,7 @@
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use core::time::Duration;
 
 use model::units::show_duration;
 use model::{
@@ -57,15 +58,21 @@ impl Draft<'_> {
     pub(crate) fn retry_or_fail(&mut self, ix: RunIx, node: NodeIx, attempt: AttemptNo, cause: &Cause) {
         let Some(run) = self.run(ix) else { return };
         let policy = &run.definition(node).retry;
-        if is_stopped(run, node) || !retry::is_wanted(policy, attempt, cause) {
+        let is_served = run.plan().context.terms.project.is_some();
+        let attempts = retry::attempts(policy, cause, is_served);
+        if is_stopped(run, node) || !retry::is_wanted(policy, attempts, attempt, cause) {
             return self.fail(ix, node, cause.clone());
         }
-        let wait = retry::wait(&policy.backoff, run.id(), node, attempt);
+        // What is given back because its agent is gone need not wait: another takes it.
+        let wait = match cause {
+            Cause::Lost(_) if attempts > policy.attempts => Duration::ZERO,
+            _ => retry::wait(&policy.backoff, run.id(), node, attempt),
+        };
         let why = alloc::format!(
             "`{}` gets attempt {} of {} in {}: {cause}",
             run.name(node),
             attempt.0 + 1,
-            policy.attempts,
+            attempts,
             show_duration(wait)
         );
         let id = run.id().clone();

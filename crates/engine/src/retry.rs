@@ -7,12 +7,25 @@ use model::{AttemptNo, Backoff, Cause, NodeIx, Retry, RetryOn, RunId};
 
 /// Whether this cause is worth another attempt. What asks for the impossible or is written wrongly fails again and is only
 /// retried when `any` is written.
-pub(crate) fn is_wanted(retry: &Retry, attempt: AttemptNo, cause: &Cause) -> bool {
+/// `attempts`: how many there may be, by [`attempts`].
+pub(crate) fn is_wanted(retry: &Retry, attempts: u16, attempt: AttemptNo, cause: &Cause) -> bool {
     let by_cause = match retry.on.is_empty() {
         true => !matches!(cause, Cause::Refused(_) | Cause::Broken(_) | Cause::Expression(_)),
         false => retry.on.iter().any(|on| names(*on, cause)),
     };
-    attempt.0 < retry.attempts && by_cause
+    attempt.0 < attempts && by_cause
+}
+
+/// Attempts of a step whose agents get lost on a server, though it asks for no retry: agents are killed and updated
+/// every day, and no run is to fail by that. A bound, because a step may be what ends its agents.
+const ATTEMPTS_OF_LOST: u16 = 5;
+
+/// How many attempts there may be after this cause. Who writes `retry.on` without `lost` wants none for that.
+pub(crate) fn attempts(retry: &Retry, cause: &Cause, is_served: bool) -> u16 {
+    match cause {
+        Cause::Lost(_) if is_served => retry.attempts.max(ATTEMPTS_OF_LOST),
+        _ => retry.attempts,
+    }
 }
 
 fn names(on: RetryOn, cause: &Cause) -> bool {
@@ -71,21 +84,21 @@ mod tests {
             Cause::Exit(75),
             Cause::Signal(9),
         ] {
-            assert!(is_wanted(&some, first, &yes), "{yes:?}");
+            assert!(is_wanted(&some, 3, first, &yes), "{yes:?}");
         }
         for no in [Cause::Exit(1), Cause::Signal(15), Cause::Broken("x".into()), Cause::Refused("x".into())] {
-            assert!(!is_wanted(&some, first, &no), "{no:?}");
+            assert!(!is_wanted(&some, 3, first, &no), "{no:?}");
         }
     }
 
     #[test]
     fn what_cannot_get_better_is_retried_only_when_any_is_written() {
         for hopeless in [Cause::Refused("x".into()), Cause::Broken("x".into()), Cause::Expression("x".into())] {
-            assert!(!is_wanted(&retry(vec![]), AttemptNo(1), &hopeless));
-            assert!(is_wanted(&retry(vec![RetryOn::Any]), AttemptNo(1), &hopeless));
+            assert!(!is_wanted(&retry(vec![]), 3, AttemptNo(1), &hopeless));
+            assert!(is_wanted(&retry(vec![RetryOn::Any]), 3, AttemptNo(1), &hopeless));
         }
-        assert!(is_wanted(&retry(vec![]), AttemptNo(2), &Cause::Exit(1)));
-        assert!(!is_wanted(&retry(vec![]), AttemptNo(3), &Cause::Exit(1)), "three attempts are all");
+        assert!(is_wanted(&retry(vec![]), 3, AttemptNo(2), &Cause::Exit(1)));
+        assert!(!is_wanted(&retry(vec![]), 3, AttemptNo(3), &Cause::Exit(1)), "three attempts are all");
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub type Secrets = dyn Fn(&RunCard, &[String]) -> Result<BTreeMap<String, String
 const HEARTBEAT_MS: u32 = 5_000;
 /// How long a lease lasts without a heartbeat, in milliseconds.
 const LEASE_MS: u32 = 30_000;
+/// The same.
+pub(crate) const LEASE: std::time::Duration = std::time::Duration::from_millis(LEASE_MS as u64);
 
 /// The server's side of the agents. Handlers share it in an `Arc`.
 pub struct Hub {

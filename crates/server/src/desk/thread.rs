@@ -121,7 +121,7 @@ impl Thread {
     }
 
     fn rebuild(&self, epoch: Epoch) -> Result<Leading, Refusal> {
-        let (mut world, mut keep) = (World::new(), Keep::default());
+        let (mut world, mut keep) = (World::with_leases_of(crate::hub::LEASE), Keep::default());
         for run in self.store.active_runs().map_err(of_store)? {
             for fact in self.store.facts_of(&run.run).map_err(of_store)? {
                 world.fold(&fact).map_err(|illegal| Refusal::Unavailable(illegal.to_string()))?;
@@ -130,7 +130,10 @@ impl Thread {
         }
         // Numbers are read from the store when they are needed first: it knows of ended runs, too.
         keep.numbers.clear();
-        Ok(Leading { epoch, world, keep, clock: Clock::new() })
+        let mut clock = Clock::new();
+        // Agents get the time of a lease to come back and say what they hold.
+        world.resume(clock.now());
+        Ok(Leading { epoch, world, keep, clock })
     }
 
     /// Takes inputs until that is over. The only place that waits.
