@@ -10,7 +10,7 @@ use model::{AttemptEnd, AttemptResult, Fact, NodeIx, Plan, ProjectId, RunEvent, 
 
 use crate::batch::{Errand, Expect, LogId, Receipt, Settled};
 use crate::entry::{CHANGE, Covered, Does, Hash, Packed};
-use crate::prepared::{Came, Piece, Prepared, Said, Told};
+use crate::prepared::{Came, Piece, Prepared, Said, Told, indexed};
 use crate::{Epoch, StoreError};
 
 /// Runs whose ends are remembered between commits. Each costs some hundred bytes beside a plan that the desk holds, too.
@@ -338,12 +338,14 @@ pub(crate) fn project_fact(head: &mut Head, project: &ProjectId, fact: &Fact, ro
     let Some((node, result)) = teaches(fact) else { return };
     for artifact in &result.artifacts {
         let rest = serde_json::to_string(artifact).unwrap_or_default();
-        rows.artifacts.insert((head.key, node.0, artifact.name.clone()), (artifact.version.clone(), rest));
+        let version = artifact.version.as_deref().map(indexed);
+        rows.artifacts.insert((head.key, node.0, indexed(&artifact.name)), (version, rest));
     }
     let executed = result.end == AttemptEnd::Succeeded && result.cached.is_none();
     if executed && let Some(planned) = head.plan.as_ref().and_then(|plan| plan.nodes.get(node.at())) {
         let took = u64::try_from(result.took.as_millis()).unwrap_or(u64::MAX);
-        rows.timings.insert((project.clone(), planned.name.clone()), (took, fact.at.0));
+        let step = indexed(&planned.name).into();
+        rows.timings.insert((project.clone(), step), (took, fact.at.0.min(i64::MAX as u64)));
     }
 }
 

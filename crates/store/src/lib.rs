@@ -15,8 +15,13 @@ mod postgres;
 mod prepared;
 mod query;
 mod read;
+mod rebuild;
 mod record;
+mod retention;
 mod sqlite;
+mod step;
+mod transfer;
+mod upkeep;
 mod verify;
 mod writer;
 
@@ -30,6 +35,7 @@ pub use batch::{Batch, Change, Delivery, Errand, Expect, LogChunk, LogId, Projec
 pub use error::StoreError;
 pub use query::{Artifact, Audited, Counts, DeliveryRow, LogPart, RunQuery, Sequenced, Timing, Verified};
 pub use record::{Kept, Record};
+pub use upkeep::{backup, export, import, rebuild, restore};
 
 use prepared::Prepared;
 use read::Reader;
@@ -43,9 +49,6 @@ pub enum Location {
     /// `postgres://…`, as libpq writes it.
     Postgres(String),
 }
-
-/// The act under which retention writes down what it removes.
-pub(crate) const RETENTION: &str = "runs.removed";
 
 /// The right to append facts of runs. Higher than any other that was given before; a store refuses lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -295,6 +298,25 @@ impl Store {
     /// The store cannot be read.
     pub fn audit(&self, before: Option<u64>, max: usize) -> Result<Vec<Sequenced<Audited>>, StoreError> {
         self.reader.audit(before, max)
+    }
+
+    /// Removes what runs of a project left behind that ended before a time: their lines in lists, logs and artifacts, and what
+    /// their facts say; and the bodies of settled deliveries that came before it. What is left of a fact is its place in the chain
+    /// and the SHA-256 of what it said; which runs went is written down in the log. Run ids, numbers and delivery ids are never
+    /// given again. Works in small transactions, so that others write in between; what an interrupted call left is removed by
+    /// the next. Returns how many runs went.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    pub fn delete_before(
+        &self,
+        epoch: Option<Epoch>,
+        project: &ProjectId,
+        before: Timestamp,
+        now: Timestamp,
+        by: &str,
+    ) -> Result<u64, StoreError> {
+        retention::remove(self, epoch, project, before, now, by)
     }
 
     /// Reads the whole log and holds every hash against the one before it. `progress` hears how many were read.

@@ -9,6 +9,13 @@ use crate::{LogChunk, ProjectFact, StoreError};
 /// A part of a log reads and unpacks at least one piece: small enough for a page, large enough to compress well.
 const LOG_PIECE_BYTES: usize = 128 << 10;
 
+/// A name: of a run, a project, a record, a delivery, an errand. Databases keep an index of them.
+const NAME_BYTES_MAX: usize = 1024;
+/// What became of a delivery, in a sentence.
+const OUTCOME_BYTES_MAX: usize = 4096;
+/// What of a branch, a pipeline's name or an artifact's name is looked up by.
+const INDEXED_BYTES_MAX: usize = 500;
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Prepared {
     pub facts: Vec<Said>,
@@ -76,9 +83,9 @@ impl Prepared {
             facts: batch.facts.into_iter().map(said).collect::<Result<_, _>>()?,
             changes: batch.changes.into_iter().map(told).collect::<Result<_, _>>()?,
             deliveries: batch.deliveries.into_iter().map(came).collect::<Result<_, _>>()?,
-            settled: batch.settled,
+            settled: batch.settled.into_iter().map(settled).collect::<Result<_, _>>()?,
             pieces: batch.logs.into_iter().flat_map(pieces).collect(),
-            errands: batch.errands,
+            errands: batch.errands.into_iter().map(errand).collect::<Result<_, _>>()?,
             errands_done: batch.errands_done,
             weight: 0,
         };
@@ -117,6 +124,8 @@ impl Piece {
 
 fn said(fact: ProjectFact) -> Result<Said, StoreError> {
     let ProjectFact { project, fact } = fact;
+    named("project", project.as_str())?;
+    named("run", fact.run.as_str())?;
     let json = json(&fact.event)?;
     let first = match &fact.event {
         RunEvent::Requested { .. } => RunSummary::first(&project, &fact),
@@ -133,6 +142,8 @@ fn told(change: Change) -> Result<Told, StoreError> {
         (_, None) => Does::Remove,
     };
     let Change { at, by, act, kind, key, body, expect } = change;
+    named("record", &kind)?;
+    named("record", &key)?;
     let record = match (does, &body) {
         (Does::Put, Some(body)) => body.to_string(),
         _ => String::new(),
@@ -144,8 +155,23 @@ fn told(change: Change) -> Result<Told, StoreError> {
 
 fn came(delivery: Delivery) -> Result<Came, StoreError> {
     let Delivery { id, project, at, source, headers, body } = delivery;
+    named("delivery", &id)?;
+    named("project", project.as_str())?;
+    named("source of a delivery", &source)?;
     let headers = String::from_utf8(json(&headers)?).unwrap_or_default();
     Ok(Came { id, project, at, source, headers, body: Packed::new(body) })
+}
+
+fn settled(mut settled: Settled) -> Result<Settled, StoreError> {
+    named("delivery", &settled.id)?;
+    settled.outcome = cut(&settled.outcome, OUTCOME_BYTES_MAX).replace('\0', "\u{fffd}");
+    Ok(settled)
+}
+
+fn errand(errand: Errand) -> Result<Errand, StoreError> {
+    named("errand", &errand.id)?;
+    named("kind of an errand", &errand.kind)?;
+    Ok(errand)
 }
 
 fn pieces(chunk: LogChunk) -> Vec<Piece> {
@@ -161,6 +187,26 @@ fn pieces(chunk: LogChunk) -> Vec<Piece> {
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(|error| StoreError::Illegal(format!("this cannot be written as JSON: {error}")))
+}
+
+/// Refuses what a database would not take as a name.
+fn named(what: &str, name: &str) -> Result<(), StoreError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(StoreError::Illegal(format!("the name of a {what} is longer than {NAME_BYTES_MAX} bytes")));
+    }
+    if name.contains('\0') {
+        return Err(StoreError::Illegal(format!("the name of a {what} has a zero byte in it")));
+    }
+    Ok(())
+}
+
+/// What of a text stands in an index: databases bound what an index takes, and take no zero bytes.
+pub(crate) fn indexed(text: &str) -> String {
+    cut(text, INDEXED_BYTES_MAX).replace('\0', "")
+}
+
+fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
 }
 
 /// Databases count to 2^63.

@@ -5,6 +5,7 @@ use model::{Fact, ProjectId, RunEvent, RunId, RunNumber, RunSummary, Timestamp};
 use crate::batch::{Delivery, Errand, LogId, ProjectFact};
 use crate::cell::{Param, Row, int, parse, text};
 use crate::entry::ChangeSaid;
+use crate::prepared::indexed;
 use crate::query::{Artifact, Audited, Counts, DeliveryRow, LogPart, RunQuery, Sequenced, Timing};
 use crate::record::{Kept, Record};
 use crate::{StoreError, postgres, sqlite};
@@ -91,12 +92,12 @@ impl Reader {
         };
         let RunQuery { project, branch, commit, pipeline, active, outcome, before, max } = query;
         project.iter().for_each(|project| narrow("project =", text(project.as_str())));
-        branch.iter().for_each(|branch| narrow("branch =", text(branch)));
+        branch.iter().for_each(|branch| narrow("branch =", Param::Text(indexed(branch))));
         commit
             .iter()
             .filter(|commit| !commit.is_empty())
-            .for_each(|commit| narrow("revision <> '' AND revision =", text(commit)));
-        pipeline.iter().for_each(|pipeline| narrow("pipeline =", text(pipeline)));
+            .for_each(|commit| narrow("revision <> '' AND revision =", Param::Text(indexed(commit))));
+        pipeline.iter().for_each(|pipeline| narrow("pipeline =", Param::Text(indexed(pipeline))));
         outcome.iter().for_each(|outcome| narrow("outcome =", text(outcome.word())));
         before.iter().for_each(|before| narrow("key <", Param::Int(int(*before))));
         if *active {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::StoreError;
 use crate::cell::{Param, Row, int, parse};
 use crate::entry::{CHANGE, ChangeSaid, Covered, Encoding, Hash, sha256};
 use crate::query::Verified;
 use crate::read::Reader;
-use crate::{RETENTION, StoreError};
+use crate::retention::REMOVED;
 
 /// Entries that are read at once. Short, so that a log is checked while it grows and nobody waits for us.
 const PAGE: usize = 1000;
@@ -16,10 +17,9 @@ const PAGE: usize = 1000;
 struct Walk {
     entries: u64,
     hash: Hash,
-    /// By project: the first entry whose words were removed, and the latest time of any.
-    removed: BTreeMap<String, (u64, u64)>,
-    /// By project: all that ended before this time may be gone.
-    allowed: BTreeMap<String, u64>,
+    /// Runs of which something was removed, and that were not written down as removed yet: the first such entry, by the begin of
+    /// the run's SHA-256.
+    removed: BTreeMap<u64, u64>,
 }
 
 struct Entry {
@@ -60,10 +60,8 @@ pub(crate) fn log(reader: &Reader, progress: &mut dyn FnMut(u64)) -> Result<Veri
     if walk.hash != hash {
         return Ok(walk.broken(last, "it is not the entry that the log was closed with"));
     }
-    for (project, (first, latest)) in &walk.removed {
-        if walk.allowed.get(project).is_none_or(|before| latest >= before) {
-            return Ok(walk.broken(*first, "what it says was removed, and nobody wrote down why"));
-        }
+    if let Some(first) = walk.removed.values().min() {
+        return Ok(walk.broken(*first, "what it says was removed, and nobody wrote down why"));
     }
     Ok(Verified { entries: walk.entries, broken: None, head: hex(&walk.hash) })
 }
@@ -97,8 +95,7 @@ impl Walk {
             let Ok(digest) = Hash::try_from(entry.says.as_slice()) else {
                 return damaged("what it says was removed without a trace");
             };
-            let gone = self.removed.entry(entry.project.clone()).or_insert((entry.sequence, 0));
-            gone.1 = gone.1.max(entry.at);
+            self.removed.entry(short(&entry.run)).or_insert(entry.sequence);
             digest
         } else {
             self.learn(&entry)?;
@@ -114,16 +111,17 @@ impl Walk {
         Ok(())
     }
 
-    /// Retention writes down what it may remove.
+    /// Retention writes down what it removes.
     fn learn(&mut self, entry: &Entry) -> Result<(), StoreError> {
         if entry.kind != CHANGE {
             return Ok(());
         }
         let said: ChangeSaid = parse(&entry.says)?;
-        if said.act == RETENTION {
-            let before = said.body.as_ref().and_then(|body| body.get("before")).and_then(serde_json::Value::as_u64);
-            let allowed = self.allowed.entry(said.key).or_insert(0);
-            *allowed = (*allowed).max(before.unwrap_or(0));
+        if said.act == REMOVED {
+            let runs = said.body.as_ref().and_then(|body| body.get("runs")).and_then(serde_json::Value::as_array);
+            for run in runs.into_iter().flatten().filter_map(serde_json::Value::as_str) {
+                self.removed.remove(&short(run));
+            }
         }
         Ok(())
     }
@@ -131,6 +129,12 @@ impl Walk {
     fn broken(&self, sequence: u64, why: &str) -> Verified {
         Verified { entries: self.entries, broken: Some((sequence, why.into())), head: hex(&self.hash) }
     }
+}
+
+/// Short for a run, so that a million of them fit.
+fn short(run: &str) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = sha256(run.as_bytes());
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 fn hex(hash: &Hash) -> String {

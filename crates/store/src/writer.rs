@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::prepared::Prepared;
+use crate::step::Steps;
 use crate::{Epoch, Receipt, StoreError, postgres, sqlite};
 
 /// Batches of one commit. More would make the first of them wait for the last.
@@ -57,6 +58,14 @@ impl Backend {
         match self {
             Backend::Sqlite(sqlite) => sqlite.lead(who),
             Backend::Postgres(postgres) => postgres.lead(who),
+        }
+    }
+
+    /// Carries out steps in one transaction: all of them, or none.
+    pub(crate) fn transact(&mut self, steps: Steps<'_>) -> Result<(), StoreError> {
+        match self {
+            Backend::Sqlite(sqlite) => sqlite.transact(steps),
+            Backend::Postgres(postgres) => postgres.transact(steps),
         }
     }
 

@@ -105,6 +105,7 @@ CREATE TABLE deliveries (
   outcome TEXT COLLATE "C"
 );
 CREATE INDEX deliveries_project ON deliveries (project, sequence);
+CREATE INDEX deliveries_kept ON deliveries (project, at) WHERE settled IS NOT NULL AND length > 0;
 CREATE INDEX deliveries_open ON deliveries (sequence) WHERE settled IS NULL;
 
 CREATE TABLE pieces (

@@ -21,6 +21,7 @@ use crate::cell::{Cell, Param, Row, int};
 use crate::entry::Hash;
 use crate::ledger::{Ledger, Needs};
 use crate::prepared::Prepared;
+use crate::step::{Step, Steps};
 use crate::{Epoch, Receipt, StoreError};
 
 /// How often an idle leader gives one.
@@ -243,6 +244,26 @@ impl Writing {
         }
     }
 
+    /// Carries out steps in one transaction: all of them, or none.
+    pub(crate) fn transact(&mut self, steps: Steps<'_>) -> Result<(), StoreError> {
+        self.connect()?;
+        let begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0;
+                     SELECT 1 FROM head FOR UPDATE";
+        self.ask(async |client| client.batch_execute(begin).await)?;
+        let done = self.steps(steps).and_then(|()| self.ask(async |client| client.batch_execute("COMMIT").await));
+        // What it remembers of the log may have been changed; and after a commit there is nothing to roll back.
+        self.start_over();
+        done
+    }
+
+    fn steps(&mut self, steps: Steps<'_>) -> Result<(), StoreError> {
+        while let Some(step) = steps()? {
+            let Some(session) = &mut self.session else { return Err(lost()) };
+            self.tokio.wait(async { carry_out(session, step).await.map_err(|error| told(&error)) })?;
+        }
+        Ok(())
+    }
+
     /// Has a session, or says at once why not.
     fn connect(&mut self) -> Result<(), StoreError> {
         if self.session.as_ref().is_some_and(|session| !session.client.is_closed()) {
@@ -358,6 +379,19 @@ impl Session {
     ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
         let statement = self.prepared(sql).await.map_err(|error| told(&error))?;
         self.client.query(&statement, params).await.map_err(|error| told(&error))
+    }
+}
+
+async fn carry_out(session: &mut Session, step: Step) -> Result<(), tokio_postgres::Error> {
+    match step {
+        Step::Clear => write::clear(session).await,
+        Step::Models(rows) => write::read_models(session, &rows).await,
+        Step::All(rows) => write::rows(session, &rows).await,
+        Step::Remove(removal) => write::remove(session, &removal).await,
+        Step::End { sequence, hash, epoch } => {
+            let sql = "UPDATE head SET sequence = $1, hash = $2, epoch = GREATEST(epoch, $3)";
+            session.execute(sql, &[&int(sequence), &&hash[..], &int(epoch)]).await.map(drop)
+        }
     }
 }
 

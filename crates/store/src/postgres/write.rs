@@ -5,6 +5,8 @@ use tokio_postgres::Error;
 use super::Session;
 use crate::cell::int;
 use crate::ledger::{Ledger, Rows};
+use crate::prepared::indexed;
+use crate::step::Removal;
 
 /// The end of the log, a sign of life if we lead, and that we were here.
 pub(super) async fn head(session: &mut Session, ledger: &Ledger, id: &str, commits: u64) -> Result<(), Error> {
@@ -88,9 +90,9 @@ async fn runs(session: &mut Session, rows: &Rows) -> Result<(), Error> {
     }
     let keys: Vec<i64> = rows.runs.keys().map(|key| int(*key)).collect();
     let projects: Vec<&str> = rows.runs.values().map(|run| run.project.as_str()).collect();
-    let pipelines: Vec<&str> = rows.runs.values().map(|run| run.pipeline.as_str()).collect();
-    let branches: Vec<&str> = rows.runs.values().map(|run| run.branch.as_str()).collect();
-    let revisions: Vec<&str> = rows.runs.values().map(|run| run.commit.as_str()).collect();
+    let pipelines: Vec<String> = rows.runs.values().map(|run| indexed(&run.pipeline)).collect();
+    let branches: Vec<String> = rows.runs.values().map(|run| indexed(&run.branch)).collect();
+    let revisions: Vec<String> = rows.runs.values().map(|run| indexed(&run.commit)).collect();
     let ended: Vec<Option<i64>> = rows.runs.values().map(|run| run.ended.map(|at| int(at.0))).collect();
     let outcomes: Vec<Option<&str>> = rows.runs.values().map(|run| run.outcome.map(|outcome| outcome.word())).collect();
     let summaries: Vec<String> = rows.runs.values().map(|run| serde_json::to_string(run).unwrap_or_default()).collect();
@@ -180,4 +182,24 @@ async fn errands(session: &mut Session, rows: &Rows) -> Result<(), Error> {
                ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, due = excluded.due, tries = excluded.tries,
                body = excluded.body";
     session.execute(sql, &[&ids, &kinds, &due, &tries, &bodies]).await.map(drop)
+}
+
+/// Empties what can be made anew from the log, but for timings: what those came from retention may have removed.
+pub(super) async fn clear(session: &Session) -> Result<(), Error> {
+    session.client.batch_execute("DELETE FROM runs; DELETE FROM records; DELETE FROM artifacts").await
+}
+
+pub(super) async fn remove(session: &mut Session, removal: &Removal) -> Result<(), Error> {
+    let runs: Vec<i64> = removal.runs.iter().map(|run| int(*run)).collect();
+    session.execute("DELETE FROM runs WHERE key = ANY($1)", &[&runs]).await?;
+    session.execute("DELETE FROM pieces WHERE run = ANY($1)", &[&runs]).await?;
+    session.execute("DELETE FROM artifacts WHERE run = ANY($1)", &[&runs]).await?;
+    let sequences: Vec<i64> = removal.entries.iter().map(|(sequence, _)| int(*sequence)).collect();
+    let digests: Vec<&[u8]> = removal.entries.iter().map(|(_, digest)| &digest[..]).collect();
+    let sql = "UPDATE entries SET encoding = 2, length = 0, payload = gone.digest
+               FROM unnest($1::bigint[], $2::bytea[]) AS gone (sequence, digest) WHERE entries.sequence = gone.sequence";
+    session.execute(sql, &[&sequences, &digests]).await?;
+    let deliveries: Vec<i64> = removal.deliveries.iter().map(|sequence| int(*sequence)).collect();
+    let sql = "UPDATE deliveries SET headers = '[]', encoding = 0, length = 0, body = '' WHERE sequence = ANY($1)";
+    session.execute(sql, &[&deliveries]).await.map(drop)
 }

@@ -93,6 +93,7 @@ CREATE TABLE deliveries (
   outcome TEXT
 ) STRICT;
 CREATE INDEX deliveries_project ON deliveries (project, sequence);
+CREATE INDEX deliveries_kept ON deliveries (project, at) WHERE settled IS NOT NULL AND length > 0;
 CREATE INDEX deliveries_open ON deliveries (sequence) WHERE settled IS NULL;
 
 CREATE TABLE pieces (

@@ -13,9 +13,10 @@ use std::time::Duration;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::cell::{Cell, Param, Row};
+use crate::cell::{Cell, Param, Row, int};
 use crate::ledger::{Ledger, Needs, Rows};
 use crate::prepared::Prepared;
+use crate::step::{Step, Steps};
 use crate::{Epoch, Receipt, StoreError};
 
 /// Connections that read at the same time. More would not read faster, and each costs memory.
@@ -150,6 +151,36 @@ impl Writing {
         Ok(())
     }
 
+    /// Carries out steps in one transaction: all of them, or none.
+    pub(crate) fn transact(&mut self, steps: Steps<'_>) -> Result<(), StoreError> {
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(told)?;
+        let done = self.steps(steps);
+        if done.is_ok() {
+            self.connection.execute_batch("COMMIT").map_err(told)?;
+        }
+        // What it remembers of the log may have been changed.
+        self.start_over()?;
+        done
+    }
+
+    fn steps(&mut self, steps: Steps<'_>) -> Result<(), StoreError> {
+        while let Some(step) = steps()? {
+            let connection = &self.connection;
+            match step {
+                Step::Clear => write::clear(connection),
+                Step::Models(rows) => write::read_models(connection, &rows),
+                Step::All(rows) => write::rows(connection, &rows),
+                Step::Remove(removal) => write::remove(connection, &removal),
+                Step::End { sequence, hash, epoch } => {
+                    let sql = "UPDATE head SET sequence = ?1, hash = ?2, epoch = MAX(epoch, ?3)";
+                    connection.execute(sql, (int(sequence), hash, int(epoch))).map(drop)
+                }
+            }
+            .map_err(told)?;
+        }
+        Ok(())
+    }
+
     /// After a failure: the tables say what is, not what we remember.
     fn start_over(&mut self) -> Result<(), StoreError> {
         if !self.connection.is_autocommit() {
@@ -176,6 +207,29 @@ impl Writing {
         }
         Ok(())
     }
+}
+
+/// Copies the file as it is at this moment, while others may write to it. The copy is there once all of it is on the disk.
+pub(crate) fn copy(path: &Path, to: &Path) -> Result<(), StoreError> {
+    let source = open_reader(path)?;
+    let part = beside(to, ".part");
+    let copied = (|| {
+        let mut copy = Connection::open(&part).map_err(told)?;
+        let backup = rusqlite::backup::Backup::new(&source, &mut copy).map_err(told)?;
+        // All at once: one that stops in between would begin anew with each commit of a busy server.
+        backup.step(-1).map_err(told)?;
+        drop(backup);
+        copy.execute_batch("PRAGMA journal_mode = DELETE").map_err(told)?;
+        drop(copy);
+        let unwritten = |error| StoreError::Unavailable(format!("{} cannot be written: {error}", to.display()));
+        File::open(&part).and_then(|file| file.sync_all()).map_err(unwritten)?;
+        std::fs::rename(&part, to).map_err(unwritten)
+    })();
+    if copied.is_err() {
+        // Half a copy helps nobody; if it cannot be removed, that was told already.
+        let _ = std::fs::remove_file(&part);
+    }
+    copied
 }
 
 /// The end of the log. Nobody leads yet.

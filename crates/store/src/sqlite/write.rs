@@ -4,6 +4,8 @@ use rusqlite::{Connection, Result};
 
 use crate::cell::int;
 use crate::ledger::{EntryRow, Rows};
+use crate::prepared::indexed;
+use crate::step::Removal;
 
 pub(super) fn rows(connection: &Connection, rows: &Rows) -> Result<()> {
     log(connection, rows)?;
@@ -37,7 +39,8 @@ pub(super) fn read_models(connection: &Connection, rows: &Rows) -> Result<()> {
                    ON CONFLICT (key) DO UPDATE SET ended = ?6, outcome = ?7, summary = ?8";
         let (ended, outcome) = (run.ended.map(|at| int(at.0)), run.outcome.map(|outcome| outcome.word()));
         let summary = serde_json::to_string(run).unwrap_or_default();
-        let row = (int(*key), run.project.as_str(), &run.pipeline, &run.branch, &run.commit, ended, outcome, summary);
+        let [pipeline, branch, commit] = [&run.pipeline, &run.branch, &run.commit].map(|text| indexed(text));
+        let row = (int(*key), run.project.as_str(), pipeline, branch, commit, ended, outcome, summary);
         connection.prepare_cached(sql)?.execute(row)?;
     }
     for ((kind, key), record) in &rows.records {
@@ -94,6 +97,29 @@ fn beside(connection: &Connection, rows: &Rows) -> Result<()> {
                 connection.prepare_cached("DELETE FROM errands WHERE id = ?1")?.execute([id])?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Empties what can be made anew from the log, but for timings: what those came from retention may have removed.
+pub(super) fn clear(connection: &Connection) -> Result<()> {
+    connection.execute_batch("DELETE FROM runs; DELETE FROM records; DELETE FROM artifacts")
+}
+
+pub(super) fn remove(connection: &Connection, removal: &Removal) -> Result<()> {
+    for run in &removal.runs {
+        for (table, column) in [("runs", "key"), ("pieces", "run"), ("artifacts", "run")] {
+            let sql = format!("DELETE FROM {table} WHERE {column} = ?1");
+            connection.prepare_cached(&sql)?.execute([int(*run)])?;
+        }
+    }
+    for (sequence, digest) in &removal.entries {
+        let sql = "UPDATE entries SET encoding = 2, length = 0, payload = ?2 WHERE sequence = ?1";
+        connection.prepare_cached(sql)?.execute((int(*sequence), digest))?;
+    }
+    for sequence in &removal.deliveries {
+        let sql = "UPDATE deliveries SET headers = '[]', encoding = 0, length = 0, body = x'' WHERE sequence = ?1";
+        connection.prepare_cached(sql)?.execute([int(*sequence)])?;
     }
     Ok(())
 }

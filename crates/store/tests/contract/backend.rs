@@ -29,6 +29,48 @@ impl Home {
         Some(Home { location: Location::Postgres(server.url(&name)), folder: tempfile::tempdir().unwrap() })
     }
 
+    /// Another one on the same backend.
+    pub fn another(&self) -> Home {
+        match self.location {
+            Location::Sqlite(_) => Home::sqlite(),
+            Location::Postgres(_) => Home::postgres().expect("there was one a moment ago"),
+        }
+    }
+
+    /// A place for a file.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs a statement past the store, as somebody who looks or tampers. Rows as lines.
+    pub fn sql(&self, sql: &str) -> String {
+        let path = match &self.location {
+            Location::Postgres(url) => return psql(url, sql),
+            Location::Sqlite(path) => path,
+        };
+        let connection = rusqlite::Connection::open(path).unwrap();
+        let mut statement = connection.prepare(sql).unwrap();
+        let columns = statement.column_count();
+        let mut rows = statement.query([]).unwrap();
+        let mut lines = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            let cells = (0..columns).map(|at| format!("{:?}", row.get::<_, rusqlite::types::Value>(at).unwrap()));
+            lines.push(cells.collect::<Vec<_>>().join("|"));
+        }
+        lines.join("\n")
+    }
+
+    /// All that follows from the log.
+    pub fn read_models(&self) -> [String; 4] {
+        [
+            "runs ORDER BY key",
+            "records ORDER BY kind, key",
+            "artifacts ORDER BY run, node, name",
+            "timings ORDER BY step",
+        ]
+        .map(|table| self.sql(&format!("SELECT * FROM {table}")))
+    }
+
     pub fn open(&self) -> Store {
         Store::open(&self.location).unwrap()
     }
@@ -78,7 +120,7 @@ impl Server {
 }
 
 /// Runs a statement in a database, as somebody who tampers or looks.
-pub fn psql(url: &str, sql: &str) -> String {
+fn psql(url: &str, sql: &str) -> String {
     let ran = Command::new("psql").args(["-v", "ON_ERROR_STOP=1", "-qAt", "-c", sql, url]).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     String::from_utf8(ran.stdout).unwrap().trim().to_owned()

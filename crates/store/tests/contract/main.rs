@@ -3,19 +3,27 @@
 mod backend;
 mod facts;
 mod promises;
+mod property;
+mod upkeep;
 
 use backend::Home;
+
+mod all {
+    pub use crate::promises::*;
+    pub use crate::property::*;
+    pub use crate::upkeep::*;
+}
 
 /// Each promise is a test on each backend.
 macro_rules! promises {
     ($($promise:ident)*) => {
         mod sqlite {
-            $(#[test] fn $promise() { crate::promises::$promise(&mut crate::Home::sqlite()); })*
+            $(#[test] fn $promise() { crate::all::$promise(&mut crate::Home::sqlite()); })*
         }
         mod postgres {
             $(#[test] fn $promise() {
                 if let Some(mut home) = crate::Home::postgres() {
-                    crate::promises::$promise(&mut home);
+                    crate::all::$promise(&mut home);
                 }
             })*
         }
@@ -42,4 +50,13 @@ promises! {
     the_audit_tells_who_did_what
     the_chain_verifies_while_it_grows
     many_threads_append_at_once_and_nothing_is_lost
+    names_that_no_index_takes_are_refused
+    retention_removes_what_old_runs_left_and_the_chain_still_verifies
+    a_changed_log_is_found_out
+    read_models_made_anew_equal_the_tables
+    an_export_is_imported_into_either_backend
+    an_export_that_was_edited_or_cut_is_refused
+    a_backup_of_a_busy_store_is_restored
+    a_store_that_is_read_only_writes_nothing
+    replay_equals_live_for_random_batches
 }

@@ -10,21 +10,21 @@ use store::{Batch, Change, Delivery, Epoch, Errand, Expect, RunQuery, Settled, S
 use crate::backend::Home;
 use crate::facts::*;
 
-fn open(home: &Home) -> (Store, Option<Epoch>) {
+pub fn open(home: &Home) -> (Store, Option<Epoch>) {
     let store = home.open();
     let epoch = store.lead("me").unwrap();
     assert!(epoch.is_some());
     (store, epoch)
 }
 
-fn numbers(store: &Store, query: &RunQuery) -> Vec<u64> {
+pub fn numbers(store: &Store, query: &RunQuery) -> Vec<u64> {
     store.runs(query).unwrap().into_iter().map(|run| run.value.number.0).collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Toy {
-    name: String,
-    colour: String,
+pub struct Toy {
+    pub name: String,
+    pub colour: String,
 }
 
 impl Record for Toy {
@@ -34,19 +34,19 @@ impl Record for Toy {
     }
 }
 
-fn toy(name: &str, colour: &str) -> Toy {
+pub fn toy(name: &str, colour: &str) -> Toy {
     Toy { name: name.into(), colour: colour.into() }
 }
 
-fn put(name: &str, colour: &str, expect: Expect) -> Change {
+pub fn put(name: &str, colour: &str, expect: Expect) -> Change {
     Change::put(Timestamp(7), "user:anna", "toy.painted", &toy(name, colour), expect)
 }
 
-fn changes(changes: impl IntoIterator<Item = Change>) -> Batch {
+pub fn changes(changes: impl IntoIterator<Item = Change>) -> Batch {
     Batch { changes: changes.into_iter().collect(), ..Batch::default() }
 }
 
-fn delivery(id: &str, at: u64) -> Delivery {
+pub fn delivery(id: &str, at: u64) -> Delivery {
     let headers = vec![("x-event".to_owned(), "push".to_owned())];
     let body = vec![b'x'; 3000];
     Delivery {
@@ -59,7 +59,7 @@ fn delivery(id: &str, at: u64) -> Delivery {
     }
 }
 
-fn errand(id: &str, due: u64, tries: u32) -> Errand {
+pub fn errand(id: &str, due: u64, tries: u32) -> Errand {
     Errand { id: id.into(), kind: "status".into(), due: Timestamp(due), tries, body: serde_json::json!({ "n": tries }) }
 }
 
@@ -412,4 +412,65 @@ pub fn many_threads_append_at_once_and_nothing_is_lost(home: &mut Home) {
         assert_eq!(store.facts_of(&RunId::new(format!("r{thread}"))).unwrap().len(), 51);
     }
     assert_eq!(store.verify(&mut |_| {}).unwrap().broken, None);
+}
+
+pub fn names_that_no_index_takes_are_refused(home: &mut Home) {
+    let (store, epoch) = open(home);
+    let long = "x".repeat(1025);
+    for name in ["zero\0byte", long.as_str()] {
+        assert!(matches!(store.append(epoch, facts([asked("web", name, 1).fact()])), Err(StoreError::Illegal(_))));
+        let deliveries = vec![delivery(name, 1)];
+        assert!(matches!(store.append(None, Batch { deliveries, ..Batch::default() }), Err(StoreError::Illegal(_))));
+        let errands = vec![errand(name, 1, 0)];
+        assert!(matches!(store.append(None, Batch { errands, ..Batch::default() }), Err(StoreError::Illegal(_))));
+        assert_eq!(store.record::<Toy>(name).unwrap(), None);
+    }
+    let branch = format!("{}\0", "long/".repeat(2000));
+    let first = Asked { branch: &branch, ..asked("web", "r1", 1) };
+    store.append(epoch, facts([first.fact()])).unwrap();
+    assert_eq!(numbers(&store, &RunQuery { branch: Some(branch.clone()), ..RunQuery::default() }), [1]);
+    assert_eq!(store.run(&RunId::new("r1")).unwrap().unwrap().branch, branch);
+    store.append(None, Batch { deliveries: vec![delivery("a", 1)], ..Batch::default() }).unwrap();
+    let settled = vec![Settled { id: "a".into(), at: Timestamp(2), outcome: "odd\0".repeat(5000) }];
+    store.append(None, Batch { settled, ..Batch::default() }).unwrap();
+}
+
+pub fn retention_removes_what_old_runs_left_and_the_chain_still_verifies(home: &mut Home) {
+    let (store, epoch) = open(home);
+    for number in 1..=120 {
+        let run = format!("r{number}");
+        let mut batch = facts([
+            asked("web", &run, number).fact(),
+            succeeded("web", &run, 0, 5, &[("app", "1")]),
+            ended("web", &run, 1000 + number, RunOutcome::Succeeded),
+        ]);
+        batch.logs = chunk(&run, 0, 0, "1 one\n").logs;
+        batch.deliveries = vec![delivery(&format!("d{number}"), 1000 + number)];
+        batch.settled = vec![Settled { id: format!("d{number}"), at: Timestamp(2000), outcome: run.clone() }];
+        store.append(epoch, batch).unwrap();
+    }
+    store.append(epoch, facts([asked("web", "active", 121).fact(), asked("api", "other", 1).fact()])).unwrap();
+    let web = ProjectId::new("web");
+    let removed = store.delete_before(epoch, &web, Timestamp(1110), Timestamp(3000), "server").unwrap();
+    assert_eq!(removed, 109);
+    assert_eq!(store.delete_before(epoch, &web, Timestamp(1110), Timestamp(3000), "server").unwrap(), 0);
+
+    let left = numbers(&store, &RunQuery { project: Some(web.clone()), ..RunQuery::default() });
+    assert_eq!(left, (110..=121).rev().collect::<Vec<_>>());
+    let (gone, kept) = (RunId::new("r109"), RunId::new("r110"));
+    assert_eq!((store.run(&gone).unwrap(), store.facts_of(&gone).unwrap().len()), (None, 0));
+    assert_eq!((store.artifacts_of(&gone).unwrap().len(), store.artifacts_of(&kept).unwrap().len()), (0, 1));
+    assert_eq!((store.log(&log_id("r109", 0), 0, 9).unwrap().length, store.facts_of(&kept).unwrap().len()), (0, 3));
+    assert_eq!(store.delivery("d109").unwrap().unwrap().0.body, b"");
+    assert_eq!(store.delivery("d110").unwrap().unwrap().0.body.len(), 3000);
+    assert_eq!(store.facts_after(0, 1000).unwrap().len(), 11 * 3 + 2);
+    assert_eq!(store.verify(&mut |_| {}).unwrap().broken, None);
+
+    assert_eq!(
+        store.append(None, Batch { deliveries: vec![delivery("d1", 1)], ..Batch::default() }).unwrap().fresh,
+        [false]
+    );
+    assert!(matches!(store.append(epoch, facts([asked("web", "r1", 1).fact()])), Err(StoreError::Illegal(_))));
+    assert!(matches!(store.append(epoch, facts([started("web", "r1", 1)])), Err(StoreError::Illegal(_))));
+    assert_eq!(store.last_number(&web).unwrap(), RunNumber(121));
 }
