@@ -12,10 +12,13 @@
 
 pub mod archive;
 pub mod authentication;
+pub mod badges;
 mod cache_door;
 pub mod clock;
 pub mod config;
 pub mod desk;
+pub mod githost;
+pub mod hooks;
 pub mod hub;
 pub mod journal;
 mod listen;

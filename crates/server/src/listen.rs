@@ -122,6 +122,9 @@ impl Server {
         })?;
         let shared = made.lock().unwrap_or_else(PoisonError::into_inner).take();
         let shared = shared.expect("the routes were made before it answers");
+        let pushed = shared.clone();
+        // What was pushed in the last moment of a former process; nobody waits for it.
+        std::thread::spawn(move || crate::githost::recover(&pushed));
         Ok(Server { address: running.address, shared, running })
     }
 

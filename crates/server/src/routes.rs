@@ -12,19 +12,24 @@ use http::StatusCode;
 use proto::{AgentsServer, SERVICE};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::Shared;
 use crate::desk::HubOrder;
 use crate::hub::Counter;
 use crate::listen::below_cache;
 use crate::observe;
+use crate::{Shared, badges, githost, hooks};
 
 /// All routes. Called within the runtime.
 pub(crate) fn all(shared: &Arc<Shared>, cache: Routes, orders: UnboundedReceiver<HubOrder>) -> Routes {
     let Routes { http, grpc } = below_cache(cache);
     tokio::spawn(shared.hub.clone().serve(orders));
     tokio::spawn(observe::watch(shared.clone()));
-    let http =
-        http.merge(health(shared)).merge(observe::routes(shared)).layer(map_response_with_state(shared.clone(), count));
+    let http = http
+        .merge(health(shared))
+        .merge(observe::routes(shared))
+        .merge(hooks::routes(shared.clone()))
+        .merge(githost::routes(shared.clone()))
+        .merge(badges::routes(shared.clone()))
+        .layer(map_response_with_state(shared.clone(), count));
     let agents = AgentsServer::new(Arc::new(Counter(shared.hub.clone())));
     Routes { http, grpc: grpc.route_service(&format!("/{SERVICE}/{{*method}}"), agents) }
 }

@@ -142,6 +142,17 @@ impl Mirror {
         Ok(found.filter(|object| object.kind == "commit").map(|object| object.id))
     }
 
+    /// What a ref names itself: a commit, or a tag object that is not followed.
+    ///
+    /// # Errors
+    /// As [`Mirror::resolve`].
+    pub fn target(&self, name: &str) -> Result<Option<String>, GitError> {
+        match is_ref_name(name) {
+            true => Ok(self.ask(name, OBJECT_BYTES_MAX)?.map(|object| object.id)),
+            false => Err(GitError::Name(name.to_owned())),
+        }
+    }
+
     /// The newest commit of a branch, as the mirror knows it.
     ///
     /// # Errors
