@@ -18,7 +18,7 @@ mod service;
 pub mod upstream;
 
 pub use config::Config;
-pub use serve::{Routes, Running, ServeError, serve, serve_within};
+pub use serve::{Peer, Routes, Running, ServeError, serve, serve_within};
 pub use service::Service;
 
 /// Tells whoever looks after this server, on standard error. Nobody is left to hear that this failed.

@@ -299,11 +299,23 @@ where
     let _ = connection.await;
 }
 
+/// Where a request comes from, `address:port`, for routes beside the cache's own.
+#[derive(Clone, Debug)]
+pub struct Peer(pub Arc<str>);
+
+impl Peer {
+    /// Without the port.
+    pub fn host(&self) -> &str {
+        self.0.rsplit_once(':').map_or(&self.0, |(host, _)| host)
+    }
+}
+
 /// One request: its turn, its router, and a line about it.
-async fn answer(request: Request<Body>, peer: Arc<str>, hall: &Hall) -> Response<Body> {
+async fn answer(mut request: Request<Body>, peer: Arc<str>, hall: &Hall) -> Response<Body> {
     // Never closed, so it never fails.
     let _turn = hall.requests.acquire().await;
     let (is_grpc, began) = (is_grpc(&request), Instant::now());
+    request.extensions_mut().insert(Peer(peer.clone()));
     let entry = hall.journal.as_ref().map(|journal| journal.entry(&request, peer, &hall.service));
     let router = if is_grpc { hall.grpc.clone() } else { hall.http.clone() };
     let response = match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {

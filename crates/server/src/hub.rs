@@ -145,6 +145,11 @@ impl Hub {
         }
     }
 
+    /// Where artifacts are kept.
+    pub fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
     /// Agents that are connected, by name.
     pub fn agents(&self) -> Vec<AgentLine> {
         let board = self.board();

@@ -10,6 +10,7 @@
 //! the store.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod archive;
 pub mod authentication;
 pub mod badges;
@@ -32,6 +33,7 @@ mod shared;
 pub mod sources;
 pub mod stopping;
 pub mod verbs;
+pub mod watch;
 
 pub use config::Config;
 pub use listen::{Server, StartError};

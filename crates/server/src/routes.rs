@@ -15,8 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::desk::HubOrder;
 use crate::hub::Counter;
 use crate::listen::below_cache;
-use crate::observe;
-use crate::{Shared, badges, githost, hooks};
+use crate::{Shared, api, badges, githost, hooks, observe};
 
 /// All routes. Called within the runtime.
 pub(crate) fn all(shared: &Arc<Shared>, cache: Routes, orders: UnboundedReceiver<HubOrder>) -> Routes {
@@ -25,6 +24,7 @@ pub(crate) fn all(shared: &Arc<Shared>, cache: Routes, orders: UnboundedReceiver
     tokio::spawn(observe::watch(shared.clone()));
     let http = http
         .merge(health(shared))
+        .merge(api::routes(shared.clone()))
         .merge(observe::routes(shared))
         .merge(hooks::routes(shared.clone()))
         .merge(githost::routes(shared.clone()))

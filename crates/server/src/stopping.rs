@@ -37,6 +37,11 @@ impl Stopping {
         self.change(|state| state.woken += 1);
     }
 
+    /// Whether the server ends.
+    pub fn is_stopping(&self) -> bool {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).stopped
+    }
+
     /// The server ends.
     pub fn stop(&self) {
         self.change(|state| state.stopped = true);

@@ -151,6 +151,14 @@ impl Store {
         self.reader.facts_of(run)
     }
 
+    /// At most `max` facts of a run, in order, without its first `after` ones.
+    ///
+    /// # Errors
+    /// As [`Store::facts_of`].
+    pub fn facts_of_after(&self, run: &RunId, after: u64, max: usize) -> Result<Vec<Fact>, StoreError> {
+        self.reader.facts_of_after(run, after, max)
+    }
+
     /// At most `max` facts of all runs after a global number, in order.
     ///
     /// # Errors

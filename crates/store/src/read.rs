@@ -44,6 +44,14 @@ impl Reader {
         facts.filter_map(Result::transpose).collect()
     }
 
+    pub(crate) fn facts_of_after(&self, run: &RunId, after: u64, max: usize) -> Result<Vec<Fact>, StoreError> {
+        let sql = "SELECT e.at, e.encoding, e.length, e.payload FROM entries e JOIN run_keys k ON k.key = e.run
+                   WHERE k.run = ?1 AND e.run_sequence > ?2 ORDER BY e.run_sequence LIMIT ?3";
+        let rows = self.query(sql, &[text(run.as_str()), Param::Int(int(after)), limit(max)])?;
+        let facts = rows.into_iter().map(|mut row| fact(run.clone(), &mut row));
+        facts.filter_map(Result::transpose).collect()
+    }
+
     pub(crate) fn facts_after(&self, sequence: u64, max: usize) -> Result<Vec<Sequenced<ProjectFact>>, StoreError> {
         let sql = "SELECT e.sequence, k.project, k.run, e.at, e.encoding, e.length, e.payload
                    FROM entries e JOIN run_keys k ON k.key = e.run

@@ -24,10 +24,10 @@ pub use people::{
     NewToken, NewUser, UserChange, add_user, change_user, invite, mint_token, password_link, remove_token, remove_user,
     set_own_password, sign_out_everywhere, tokens, user, users,
 };
-pub use projects::{ProjectSettings, add_project, edit_project, project, projects, remove_project};
+pub use projects::{ProjectSettings, add_project, edit_project, project, projects, remove_project, test_project};
 pub use runs::{
-    Artifact, Asked, RunsAsked, again, answer, artifacts, cancel, facts, log, prioritise, release, run, run_of_number,
-    runs, trigger, view,
+    Artifact, Asked, RunsAsked, again, answer, artifacts, cancel, facts, log, log_id, prioritise, release, run,
+    run_of_number, runs, trigger, view,
 };
 pub use secrets::{put_secret, rekey, remove_secret, secrets};
 

@@ -164,6 +164,23 @@ pub async fn remove_project(shared: &Arc<Shared>, who: &Who, name: &str, version
     .await
 }
 
+/// Tries to reach a project's repository: the commit at the head of its default branch, or why not.
+///
+/// # Errors
+/// It may not be tried, or there is no such project.
+pub async fn test_project(shared: &Arc<Shared>, who: &Who, name: &str) -> Result<Result<String, String>, Problem> {
+    let project = allowed(shared, who, Action::EditProject, name).await?.value;
+    let shared = shared.clone();
+    off(move || {
+        let tried = shared.sources.repository(&project).and_then(|repository| {
+            let branch = repository.default_branch(&project)?;
+            Ok(format!("{} at {branch}", repository.head(&branch, "")?))
+        });
+        Ok(tried.map_err(|refusal| refusal.to_string()))
+    })
+    .await
+}
+
 fn applied(shared: &Shared, mut project: Project, settings: ProjectSettings) -> Result<Project, Problem> {
     let ProjectSettings { pipelines, public, approve_forks, keep_days, notify, values, .. } = settings.clone();
     let texts = [

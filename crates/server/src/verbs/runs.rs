@@ -270,14 +270,19 @@ pub(crate) fn folded(facts: &[Fact]) -> RunView {
     view
 }
 
-/// The last try of the instance with this name (or number), for its log.
-pub(crate) fn log_of(view: &RunView, run: &RunId, step: &str, attempt: Option<u16>) -> Result<LogId, Problem> {
+/// The log of the instance with this name (or number); `attempt` 0: of its last try.
+///
+/// # Errors
+/// There is no such run that may be seen, or it has no such step.
+pub async fn log_id(shared: &Arc<Shared>, who: &Who, id: &RunId, step: &str, attempt: u16) -> Result<LogId, Problem> {
+    let (_, facts) = facts(shared, who, id).await?;
+    let view = folded(&facts);
     let by_name = view.steps().iter().position(|known| &*known.name == step);
     let at = by_name.or_else(|| step.parse().ok().filter(|at| *at < view.steps().len()));
     let at = at.ok_or_else(|| Problem::not_found(format!("the run has no step `{}`", shown(step))))?;
-    let last = view.steps()[at].attempts.max(1);
-    let attempt = AttemptNo(attempt.unwrap_or(last).max(1));
-    Ok(LogId { run: run.clone(), node: NodeIx(u32::try_from(at).unwrap_or(u32::MAX)), attempt })
+    let attempt = if attempt == 0 { view.steps()[at].attempts.max(1) } else { attempt };
+    let node = NodeIx(u32::try_from(at).unwrap_or(u32::MAX));
+    Ok(LogId { run: id.clone(), node, attempt: AttemptNo(attempt) })
 }
 
 /// Remembers projects that were looked up for one list.
