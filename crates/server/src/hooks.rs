@@ -1,7 +1,7 @@
 //! Deliveries of forges: believed, made durable, and only then answered. What they mean is found out later.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -12,7 +12,7 @@ use forge::{DELIVERY_BYTES_MAX, Forged, Kind};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use store::{Batch, Delivery, StoreError};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use crate::Shared;
 use crate::authentication::off;
@@ -48,15 +48,14 @@ async fn receive(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    match take(&door, &project, &headers, body).await {
-        Ok(answer) => answer,
-        Err(problem) => refused(problem),
-    }
+    let began = Instant::now();
+    let answer = take(&door, &project, &headers, body).await.unwrap_or_else(refused);
+    door.shared.meters.hooks.took(began.elapsed());
+    answer
 }
 
 async fn take(door: &Door, project: &str, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
-    let _room = room(door, headers).await?;
-    let body = read(body).await?;
+    let (body, _room) = read(door, headers, body).await?;
     let (shared, name, headers) = (door.shared.clone(), project.to_owned(), headers.clone());
     let delivery = off(move || believed(&shared, &name, &headers, body)).await?;
     let (id, source) = (delivery.id.clone(), delivery.source.clone());
@@ -71,27 +70,42 @@ async fn take(door: &Door, project: &str, headers: &HeaderMap, body: Body) -> Re
     Ok((status, Json(answer)).into_response())
 }
 
-/// Room for the body; a length that is not told counts as the largest.
-async fn room<'a>(door: &'a Door, headers: &HeaderMap) -> Result<tokio::sync::SemaphorePermit<'a>, Problem> {
+/// The body, with the room that it takes: only bytes that came count, so that slow senders keep nobody out.
+async fn read<'a>(
+    door: &'a Door,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Vec<u8>, Option<SemaphorePermit<'a>>), Problem> {
     let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if told.is_some_and(|length| length > DELIVERY_BYTES_MAX) {
         return Err(too_large());
     }
-    let kib = told.unwrap_or(DELIVERY_BYTES_MAX) / 1024 + 1;
-    let kib = u32::try_from(kib).unwrap_or(u32::MAX);
-    match tokio::time::timeout(BODY_TIME, door.bodies.acquire_many(kib)).await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => Err(Problem::new("unavailable", "too many deliveries come in at the moment; send it again")),
+    match tokio::time::timeout(BODY_TIME, gather(door, body)).await {
+        Ok(gathered) => gathered,
+        Err(_) => Err(Problem::invalid(format!("the body took longer than {} seconds", BODY_TIME.as_secs()))),
     }
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, Problem> {
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, DELIVERY_BYTES_MAX).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes().into()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::invalid("the body broke off")),
-        Err(_) => Err(Problem::invalid(format!("the body took longer than {} seconds", BODY_TIME.as_secs()))),
+async fn gather(door: &Door, body: Body) -> Result<(Vec<u8>, Option<SemaphorePermit<'_>>), Problem> {
+    let mut body = Limited::new(body, DELIVERY_BYTES_MAX);
+    let (mut bytes, mut room) = (Vec::new(), None::<SemaphorePermit<'_>>);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match error.is::<LengthLimitError>() {
+            true => too_large(),
+            false => Problem::invalid("the body broke off"),
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        bytes.extend_from_slice(&data);
+        let held = room.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let wanted = u32::try_from((bytes.len() / 1024 + 1).saturating_sub(held)).unwrap_or(u32::MAX);
+        let full = |_| Problem::new("unavailable", "too many deliveries come in at the moment; send it again");
+        let more = door.bodies.try_acquire_many(wanted).map_err(full)?;
+        match &mut room {
+            Some(room) => room.merge(more),
+            None => room = Some(more),
+        }
     }
+    Ok((bytes, room))
 }
 
 fn too_large() -> Problem {

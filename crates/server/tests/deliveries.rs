@@ -150,6 +150,22 @@ fn what_is_forged_unknown_or_too_large_is_refused_and_not_kept() {
 }
 
 #[test]
+fn senders_that_promise_much_and_send_little_keep_nobody_out() {
+    let scene = Scene::new();
+    scene.project("web", "/no/such/repository");
+    let slow = |_| {
+        let mut stream = TcpStream::connect(scene.server().address).unwrap();
+        stream.write_all(b"POST /hooks/web HTTP/1.1\r\nhost: x\r\ncontent-length: 26000000\r\n\r\n{").unwrap();
+        stream
+    };
+    let waiting: Vec<TcpStream> = (0..64).map(slow).collect();
+    let (signature, body) = push_of_github(1);
+    let headers = [("x-github-event", "push"), ("x-hub-signature-256", signature.as_str())];
+    assert_eq!(scene.post("/hooks/web", &headers, &body).0, 202);
+    drop(waiting);
+}
+
+#[test]
 fn a_post_receive_hook_is_one_line_of_curl() {
     let scene = Scene::new();
     scene.project("web", "/no/such/repository");
