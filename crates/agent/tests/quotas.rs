@@ -28,7 +28,12 @@ fn a_running_step_gets_less_memory_and_dies_of_it() {
     // The kernel takes a lower limit when what is in use fits below it; until then we ask again.
     let since = Instant::now();
     let limits = Limits { memory: Some(90 << 20), ..Limits::default() };
-    std::thread::sleep(Duration::from_millis(1500));
+    // Limits of an attempt that has not begun would change nothing.
+    let log = w.logs().join(format!("{}-1.log", spec.node.0));
+    while !std::fs::read_to_string(&log).unwrap_or_default().contains("up") {
+        assert!(since.elapsed() < Duration::from_secs(120), "never begun");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     while w.agent().set_limits(&spec.run, spec.node, spec.fence, &limits).is_err() {
         assert!(since.elapsed() < Duration::from_secs(120), "never taken");
         std::thread::sleep(Duration::from_millis(5));

@@ -88,7 +88,6 @@ impl World {
             images: image::Options::new(&self.path("repo")),
             open_files_soft: None,
             shared: None,
-            whole_logs: false,
             keep_failed: true,
         }
     }
@@ -126,7 +125,6 @@ impl World {
             cache_scope: "test".into(),
             shared_scope: None,
             log_dir: self.logs(),
-            cache: None,
             artifact_dir: self.artifacts(),
         };
         self.agent().begin(&self.run_id(), project);
@@ -157,7 +155,7 @@ impl World {
             fence: Fence(self.fences),
             needs: Vec::new(),
             work: Work::ReadFile(String::new()),
-            timeout_total: Duration::from_secs(120),
+            timeout_total: Duration::from_secs(600),
             timeout_idle: None,
             resources: Resources::default(),
         };
@@ -175,8 +173,8 @@ impl World {
     pub fn wait(&self, spec: &AttemptSpec) -> Seen {
         let mut lines = Vec::new();
         loop {
-            let report = self.reports.as_ref().expect("begin first").recv_timeout(Duration::from_secs(120));
-            match report.expect("a report within two minutes") {
+            let report = self.reports.as_ref().expect("begin first").recv_timeout(Duration::from_secs(660));
+            match report.expect("a report in time") {
                 Report::Line(line) if line.node == spec.node => lines.push(line.text.clone()),
                 Report::Finished { node, fence, result, .. } if (node, fence) == (spec.node, spec.fence) => {
                     return Seen { result, lines };
@@ -190,8 +188,8 @@ impl World {
     pub fn wait_both(&self, one: &AttemptSpec, other: &AttemptSpec) -> Vec<AttemptEnd> {
         let mut ends = Vec::new();
         while ends.len() < 2 {
-            let report = self.reports.as_ref().expect("begin first").recv_timeout(Duration::from_secs(120));
-            if let Report::Finished { fence, result, .. } = report.expect("a report within two minutes")
+            let report = self.reports.as_ref().expect("begin first").recv_timeout(Duration::from_secs(660));
+            if let Report::Finished { fence, result, .. } = report.expect("a report in time")
                 && [one.fence, other.fence].contains(&fence)
             {
                 ends.push(result.end.clone());
