@@ -88,6 +88,7 @@ impl World {
             images: image::Options::new(&self.path("repo")),
             open_files_soft: None,
             shared: None,
+            whole_logs: false,
             keep_failed: true,
         }
     }
@@ -125,6 +126,7 @@ impl World {
             cache_scope: "test".into(),
             shared_scope: None,
             log_dir: self.logs(),
+            cache: None,
             artifact_dir: self.artifacts(),
         };
         self.agent().begin(&self.run_id(), project);
