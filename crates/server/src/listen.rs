@@ -14,13 +14,14 @@ use crate::authentication::Authentication;
 use crate::config::CONNECTIONS_MAX;
 use crate::desk::Desk;
 use crate::hub::{Hub, Parts};
+use crate::intake::{self, Intake};
 use crate::live::Live;
 use crate::observe::Meters;
 use crate::records::Project;
 use crate::shared::Hidden;
 use crate::sources::Sources;
 use crate::stopping::Stopping;
-use crate::{Config, Shared, cache_door, routes, secrets};
+use crate::{Config, Shared, cache_door, care, routes, schedule, secrets};
 
 /// Threads that answer requests: more only take memory, what takes long is not done in them.
 const WORKERS_MAX: usize = 4;
@@ -28,6 +29,12 @@ const WORKERS_MAX: usize = 4;
 const BLOCKING_MAX: usize = 128;
 /// For a thread that has nothing to do until it ends.
 const THREAD_IDLE: Duration = Duration::from_secs(5);
+
+/// A thread's work; it ends when the server does.
+type Work = fn(&Arc<Shared>);
+
+/// What is done beside answering, each in a thread of its own.
+const THREADS: &[(&str, Work)] = &[("deliveries", intake::run), ("schedule", schedule::run), ("care", care::run)];
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +99,6 @@ impl Server {
             if config.url.is_empty() {
                 config.url = url(&config, listens);
             }
-            let stopping = Stopping::default();
             let version_key = keys.derive("versions of secrets").to_vec();
             let vault = store.clone();
             let hub = Arc::new(Hub::new(Parts {
@@ -110,7 +116,9 @@ impl Server {
                 desk,
                 live,
                 sources,
-                stopping,
+                stopping: Stopping::default(),
+                deliveries: Stopping::default(),
+                intake: Intake::default(),
                 hub,
                 builtin: Hidden(credential),
                 authentication,
@@ -125,6 +133,11 @@ impl Server {
         let pushed = shared.clone();
         // What was pushed in the last moment of a former process; nobody waits for it.
         std::thread::spawn(move || crate::githost::recover(&pushed));
+        for (name, work) in THREADS {
+            let shared = shared.clone();
+            let thread = std::thread::Builder::new().name((*name).into());
+            thread.spawn(move || work(&shared)).map_err(StartError::Threads)?;
+        }
         Ok(Server { address: running.address, shared, running })
     }
 
@@ -152,6 +165,7 @@ impl Server {
     /// Gives the leadership back, takes no more connections and lets requests finish within `grace`. Whether all did.
     pub fn stop(self, grace: Duration) -> bool {
         self.shared.stopping.stop();
+        self.shared.deliveries.stop();
         self.shared.desk.stop(grace);
         self.running.stop(grace)
     }

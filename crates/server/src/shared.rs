@@ -6,6 +6,7 @@ use crate::authentication::Authentication;
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::hub::Hub;
+use crate::intake::Intake;
 use crate::live::Live;
 use crate::observe::Meters;
 use crate::sources::Sources;
@@ -26,6 +27,10 @@ pub struct Shared {
     pub sources: Arc<Sources>,
     /// Whether it ends.
     pub stopping: Stopping,
+    /// Woken when a delivery became durable.
+    pub deliveries: Stopping,
+    /// Deliveries that are worked on.
+    pub intake: Intake,
     /// Its agents.
     pub hub: Arc<Hub>,
     /// What is counted.

@@ -38,8 +38,6 @@ pub struct Sources {
 
 /// A pipeline as it was found at a commit.
 pub(crate) struct Found {
-    /// Its file.
-    pub(crate) file: String,
     /// It, or the report of what is wrong with it.
     pub(crate) pipeline: Result<Arc<Pipeline>, String>,
 }
@@ -140,7 +138,15 @@ impl Sources {
     }
 
     /// The trigger with its commit, fetched, and with what the commit itself says.
-    fn settled(&self, project: &Project, repository: &Repository, wish: &RunWish) -> Result<Trigger, Refusal> {
+    ///
+    /// # Errors
+    /// There is no such commit, or the repository cannot be reached.
+    pub(crate) fn settled(
+        &self,
+        project: &Project,
+        repository: &Repository,
+        wish: &RunWish,
+    ) -> Result<Trigger, Refusal> {
         let mut trigger = wish.trigger.clone();
         let git = &mut trigger.git;
         if git.commit.is_empty() {
@@ -203,7 +209,7 @@ impl Sources {
         };
         let (pipeline, report) = lang::load(&file, &bytes, &mut |path| repository.read(commit, path));
         let pipeline = pipeline.map(Arc::new).ok_or_else(|| report.render(false, 100));
-        Ok(Found { file, pipeline })
+        Ok(Found { pipeline })
     }
 }
 

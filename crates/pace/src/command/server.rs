@@ -16,6 +16,8 @@ use crate::folders::Folders;
 use crate::screen::Screen;
 use crate::signals::Stops;
 
+/// For steps of the agent in this process that run when a signal comes: less than service managers wait.
+const DRAIN: Duration = Duration::from_secs(60);
 /// For requests that run when a signal comes.
 const GRACE: Duration = Duration::from_secs(20);
 /// How often it is looked whether a signal came.
@@ -105,9 +107,7 @@ pub fn run(args: &ServerArgs, screen: &mut Screen) -> Ended {
     while stops.count() == 0 {
         std::thread::sleep(LOOK_EVERY);
     }
-    // Before the server: what runs is given back at once.
-    drop(agent);
-    stop(server, &stops, screen)
+    stop(server, agent, &stops, screen)
 }
 
 /// Begins to tell on standard error what goes on.
@@ -146,8 +146,15 @@ fn loopback(mut address: SocketAddr) -> SocketAddr {
 }
 
 /// Lets requests finish; a second signal ends it at once, which the store stands at any moment.
-fn stop(server: Server, stops: &Stops, screen: &mut Screen) -> Ended {
-    let stopping = std::thread::spawn(move || server.stop(GRACE));
+fn stop(server: Server, agent: Option<Link>, stops: &Stops, screen: &mut Screen) -> Ended {
+    let stopping = std::thread::spawn(move || {
+        if let Some(agent) = agent {
+            // What still runs afterwards is told as lost when it starts again.
+            agent.drain("the server stops");
+            agent.wait(DRAIN, |status| *status == link::Status::Drained);
+        }
+        server.stop(GRACE)
+    });
     while !stopping.is_finished() {
         if stops.count() > 1 {
             screen.warning("requests were cut off");

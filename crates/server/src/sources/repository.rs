@@ -61,6 +61,14 @@ impl Repository {
         Ok(Said { title: info.title().into(), author: info.author.clone() })
     }
 
+    /// Paths that changed between two commits, or since the second left the first; `None`: that is not known.
+    pub(crate) fn changed(&self, base: &str, head: &str, since_fork: bool) -> Result<Option<Vec<String>>, Refusal> {
+        Ok(match since_fork {
+            true => self.mirror.changed_since_fork(base, head)?,
+            false => self.mirror.changed_files(base, head)?,
+        })
+    }
+
     /// Names of what is in a folder at a commit; none if there is no such folder.
     pub(crate) fn list(&self, commit: &str, folder: &str) -> Result<Vec<String>, Refusal> {
         let entries = self.mirror.list(commit, folder)?;
