@@ -124,7 +124,8 @@ fn builtin(args: &ServerArgs, server: &Server) -> Result<Option<Link>, Failure> 
         return Ok(None);
     }
     let data = server.shared.config.data.clone();
-    let execution = super::agent::execution(args.agent_slots, ExecutorName::Sandbox, data.clone(), data.clone())?;
+    let mut execution = super::agent::execution(args.agent_slots, ExecutorName::Sandbox, data.clone(), data.clone())?;
+    execution.caller_env.retain(|name, _| is_harmless(name));
     let url = match &server.shared.config.tls {
         // Its certificate is for the name that others use.
         Some(_) => server.shared.config.url.clone(),
@@ -132,6 +133,14 @@ fn builtin(args: &ServerArgs, server: &Server) -> Result<Option<Link>, Failure> 
     };
     let config = link::builtin(&url, &server.shared.builtin.0, &data, execution);
     link::start(config).map(Some).map_err(Failure::infrastructure)
+}
+
+/// Variables of the server that `pass_env` may name, or that tell where toolchains are. All others are the server's own: keys
+/// and passwords among them.
+fn is_harmless(name: &str) -> bool {
+    const NAMES: &str = "PATH HOME LANG TZ TERM USER LOGNAME SHELL RUSTUP_HOME CARGO_HOME GOPATH GOROOT PYENV_ROOT NVM_DIR \
+                         JAVA_HOME SDKMAN_DIR VOLTA_HOME";
+    NAMES.split(' ').any(|known| known == name) || name.starts_with("LC_")
 }
 
 fn loopback(mut address: SocketAddr) -> SocketAddr {

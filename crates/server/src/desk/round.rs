@@ -108,19 +108,7 @@ impl Leading {
         match asked {
             Asked::Tell { input, done } => {
                 outcome.then.extend(done.map(Then::Done));
-                let back = match &input {
-                    Input::AgentBack { agent, capacity, labels, .. } => {
-                        Some((agent.clone(), *capacity, labels.clone()))
-                    }
-                    _ => None,
-                };
-                self.decide(input, outcome)?;
-                if let Some((agent, capacity, labels)) = back
-                    && self.world.agent(&agent).is_none_or(|agent| agent.capacity.is_none())
-                {
-                    self.decide(Input::AgentJoined { agent, capacity, labels }, outcome)?;
-                }
-                Ok(())
+                self.decide(input, outcome).map(drop)
             }
             Asked::Act { run, act, reply } => {
                 let must_change = !matches!(act, Act::Cancel { .. });
