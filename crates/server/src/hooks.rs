@@ -61,7 +61,7 @@ async fn take(door: &Door, project: &str, headers: &HeaderMap, body: Body) -> Re
     let (id, source) = (delivery.id.clone(), delivery.source.clone());
     let fresh = append(&door.shared, delivery).await?;
     if fresh {
-        door.shared.stopping.wake();
+        door.shared.deliveries.wake();
     }
     let status = if fresh { StatusCode::ACCEPTED } else { StatusCode::OK };
     let url = format!("{}{}", door.shared.config.url, view::page::path::within(project, "deliveries"));

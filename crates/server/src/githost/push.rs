@@ -129,7 +129,7 @@ async fn announce(house: &House, project: &Project, mirror: &Mirror, note: &Path
     .await?;
     if let Some(delivery) = delivery {
         hooks::append(&shared, delivery).await?;
-        shared.stopping.wake();
+        shared.deliveries.wake();
     }
     // Left over, it is the same delivery again, which changes nothing.
     let _ = std::fs::remove_file(note);
