@@ -85,6 +85,32 @@ pub enum Command {
     Server(Box<crate::command::server::ServerArgs>),
     /// Execute steps for a server: takes what it is given, until a signal comes
     Agent(Box<crate::command::agent::AgentArgs>),
+    /// Make a server known, by password, token or a link that works once
+    Login(crate::command::login::LoginArgs),
+    /// Forget a server
+    Logout(crate::team::TeamArgs),
+    /// Start a run on the server
+    Trigger(Box<crate::command::trigger::TriggerArgs>),
+    /// Stop a run on the server
+    Cancel(crate::command::steer::CancelArgs),
+    /// Answer an approval that a run on the server waits for
+    Approve(crate::command::steer::ApproveArgs),
+    /// Do an ended run on the server again
+    Rerun(crate::command::steer::RerunArgs),
+    /// Let a held run on the server go
+    Release(crate::command::steer::RunOfTeam),
+    /// List or fetch the artifacts of a run on the server
+    Artifacts(crate::command::artifacts::ArtifactsArgs),
+    /// Write, list and remove secrets on the server
+    Secrets(crate::command::secrets::SecretsArgs),
+    /// List, register, pause and remove agents of the server
+    Agents(crate::command::agents::AgentsArgs),
+    /// List, add, test and remove projects of the server
+    Projects(Box<crate::command::projects::ProjectsArgs>),
+    /// List, invite, change and remove users of the server
+    Users(crate::command::people::UsersArgs),
+    /// Make, list and remove your tokens on the server
+    Tokens(crate::command::people::TokensArgs),
     /// Say what this host can enforce, and what to do about the rest
     Doctor(DoctorArgs),
     /// Print the JSON Schema of pipeline files, for editors
@@ -265,6 +291,11 @@ pub struct RunsArgs {
     /// How many
     #[arg(short = 'n', long, default_value_t = 20)]
     pub limit: usize,
+    /// Those of this project on the server instead of those made here
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
+    #[command(flatten)]
+    pub team: crate::team::TeamArgs,
 }
 
 #[derive(Debug, Args)]
@@ -281,6 +312,11 @@ pub struct LogsArgs {
     /// Wait for more while the run goes on
     #[arg(short, long)]
     pub follow: bool,
+    /// The project of a run on the server; a run is on the server, too, when it is named by its id or as PROJECT#NUMBER
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
+    #[command(flatten)]
+    pub team: crate::team::TeamArgs,
 }
 
 #[derive(Debug, Args)]

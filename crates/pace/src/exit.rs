@@ -82,6 +82,10 @@ impl Failure {
     pub fn cancelled(message: impl Display) -> Self {
         Failure { exit: Exit::Cancelled, message: message.to_string(), help: None }
     }
+    /// Whether trying again later may help.
+    pub fn is_infrastructure(&self) -> bool {
+        self.exit == Exit::Infrastructure
+    }
     /// Adds what to do next.
     pub fn help(mut self, help: impl Display) -> Self {
         self.help = Some(help.to_string());

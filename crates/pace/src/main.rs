@@ -16,6 +16,7 @@ mod remote_cache;
 mod runner;
 mod screen;
 mod signals;
+mod team;
 mod timings;
 
 use std::process::ExitCode;
@@ -45,6 +46,19 @@ fn main() -> ExitCode {
         Command::Cache(args) => command::cache::run(args, &mut screen),
         Command::Agent(args) => command::agent::run(args, &mut screen),
         Command::Server(args) => command::server::run(args, &mut screen),
+        Command::Login(args) => command::login::run(args, &mut screen),
+        Command::Logout(args) => command::login::logout(args, &mut screen),
+        Command::Trigger(args) => command::trigger::run(args, &mut screen),
+        Command::Cancel(args) => command::steer::cancel(args, &mut screen),
+        Command::Approve(args) => command::steer::approve(args, &mut screen),
+        Command::Rerun(args) => command::steer::rerun(args, &mut screen),
+        Command::Release(args) => command::steer::release(args, &mut screen),
+        Command::Artifacts(args) => command::artifacts::run(args, &mut screen),
+        Command::Secrets(args) => command::secrets::run(args, &mut screen),
+        Command::Agents(args) => command::agents::run(args, &mut screen),
+        Command::Projects(args) => command::projects::run(args, &mut screen),
+        Command::Users(args) => command::people::users(args, &mut screen),
+        Command::Tokens(args) => command::people::tokens(args, &mut screen),
         Command::Doctor(args) => command::doctor::run(args, &mut screen),
         Command::Schema => command::explain::schema(&mut screen),
         Command::Completions(args) => command::completions::run(args, &mut screen),

@@ -1,5 +1,7 @@
 //! `pace logs`: what steps printed, from the files that their runs left.
 
+mod far;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -57,6 +59,9 @@ fn no_service(service: &str, events: &[Wire], step: Option<&str>, past: &PastRun
 
 /// Prints the logs of the attempts that are meant, in the order they started; with `--follow` until the run ends.
 pub fn run(cli: &Cli, args: &LogsArgs, screen: &mut Screen) -> Ended {
+    if far::is_meant(args) {
+        return far::run(args, screen);
+    }
     let (number, step) = target(&args.target)?;
     let history = History::open(&Folders::find()?, &Project::find_all(cli)?[0])?;
     let past = history.find(number)?;

@@ -10,12 +10,16 @@ use crate::history::{History, PastRun};
 use crate::past::Story;
 use crate::project::Project;
 use crate::screen::Screen;
+use crate::team::{Team, escaped};
 
 /// Of a run that has not begun: it waits for its concurrency group, or was killed before its first event.
 const NO_TIME: &str = "not begun          ";
 
 /// Lists them.
 pub fn run(cli: &Cli, args: &RunsArgs, screen: &mut Screen) -> Ended {
+    if args.project.is_some() || args.team.server.is_some() {
+        return of_team(args, screen);
+    }
     let history = History::open(&Folders::find()?, &Project::find_all(cli)?[0])?;
     let runs = history.runs();
     if runs.is_empty() && screen.output != Output::Json {
@@ -34,6 +38,14 @@ pub fn run(cli: &Cli, args: &RunsArgs, screen: &mut Screen) -> Ended {
             _ => screen.text(&as_text(past, &story, state)),
         }
     }
+    Ok(Exit::Green)
+}
+
+/// Those on the server.
+fn of_team(args: &RunsArgs, screen: &mut Screen) -> Ended {
+    let project = args.project.as_deref().map(escaped).unwrap_or_default();
+    let all = Team::find(&args.team)?.list(&format!("/runs?project={project}"), args.limit)?;
+    super::rows(&all, &["project", "number", "state", "pipeline", "branch", "event", "title", "id"], screen);
     Ok(Exit::Green)
 }
 

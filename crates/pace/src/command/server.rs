@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use link::Link;
+use server::authentication::setup_link;
 use server::config::{S3Settings, Tls};
 use server::journal::{self, Format};
 use server::{Config, Server};
@@ -104,6 +105,11 @@ pub fn run(args: &ServerArgs, screen: &mut Screen) -> Ended {
     }
     let agent = builtin(args, &server)?;
     screen.text(&format!("serving {} on {}", data.display(), server.shared.config.url));
+    if let Some(link) = setup_link(&server.shared).map_err(|problem| Failure::infrastructure(problem.detail))? {
+        screen.text(&format!(
+            "nobody can sign in yet; this link makes the first administrator, once, within a day:\n{link}"
+        ));
+    }
     while stops.count() == 0 {
         std::thread::sleep(LOOK_EVERY);
     }

@@ -12,12 +12,12 @@ use utoipa_axum::routes;
 
 use super::extract::{Asked, At, Caller, Input, if_match};
 use super::shape::{
-    InviteInput, LinkMade, Listed, Me, Part, SignInInput, TokenInput, TokenMade, TokenShape, UserInput, UserShape,
-    versioned,
+    InviteInput, LinkMade, Listed, Me, Part, SignInInput, SignUpInput, TokenInput, TokenMade, TokenShape, UserInput,
+    UserShape, versioned,
 };
 use super::{listed, tagged};
 use crate::Shared;
-use crate::authentication::check_password;
+use crate::authentication::{check_password, use_link};
 use crate::problem::Problem;
 use crate::verbs::{self, NewToken, NewUser, UserChange};
 
@@ -25,6 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::new()
         .routes(routes!(read_me))
         .routes(routes!(sign_in))
+        .routes(routes!(sign_up))
         .routes(routes!(list_tokens, mint_token))
         .routes(routes!(remove_token))
         .routes(routes!(list_users, add_user))
@@ -53,6 +54,16 @@ async fn sign_in(
     let who = access::Who::user(&user);
     let (token, minted) = verbs::mint_token(&shared, &who, wanted(input.token)).await?;
     Ok((StatusCode::CREATED, Json(TokenMade { token: minted.text, made: TokenShape::of(token) })))
+}
+
+/// Becomes a user, or gets a new password, by a link that works once
+#[utoipa::path(post, path = "/sign-up", tag = "people", request_body = SignUpInput, responses((status = 201, body = UserShape)))]
+async fn sign_up(
+    State(shared): State<Arc<Shared>>,
+    Input(input): Input<SignUpInput>,
+) -> Result<(StatusCode, Json<UserShape>), Problem> {
+    let user = use_link(&shared, &input.link, &input.user, &input.password).await?;
+    Ok((StatusCode::CREATED, Json(UserShape::of(user))))
 }
 
 /// One's own tokens

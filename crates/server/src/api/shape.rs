@@ -792,6 +792,18 @@ pub struct SignInInput {
     pub token: TokenInput,
 }
 
+/// Becoming a user by a link.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignUpInput {
+    /// The last part of the link.
+    pub link: String,
+    /// The name that is wanted; of no meaning for a new password.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
 /// A token that was made. It is not shown again.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct TokenMade {
