@@ -10,6 +10,7 @@ pub mod git;
 mod happening;
 mod kind;
 mod parse;
+pub mod status;
 mod verify;
 
 pub use git::{Mirror, Mirrors};

@@ -150,7 +150,7 @@ pub fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     kept.collect()
 }
 
-fn hash(bytes: &[u8]) -> String {
+pub(crate) fn hash(bytes: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use forge::{Happening, Kind};
 use model::{ProjectId, RunId, Trigger};
-use store::{Batch, Delivery, Settled};
+use store::{Batch, Delivery, Errand, Settled};
 
 use crate::Shared;
 use crate::clock::now;
 use crate::desk::{Granted, Refusal, RunWish};
+use crate::errands;
 use crate::records::Project;
 use crate::schedule;
 use crate::sources::{Repository, short};
@@ -219,9 +220,16 @@ fn start(
     };
     let pipeline = match pipeline {
         Ok(pipeline) => pipeline,
-        Err(report) => return Ok(format!("{file} is no valid pipeline at {}:\n{report}", short(commit))),
+        Err(report) => {
+            tell(shared, errands::broken(project, commit, &file, &report, now()))?;
+            return Ok(format!("{file} is no valid pipeline at {}:\n{report}", short(commit)));
+        }
     };
     if let Err(why) = engine::trigger::fires(&pipeline.on, trigger) {
+        // Branch rules that require this pipeline would wait for it for ever. Other branches are none of its business.
+        if why.contains("`paths`") {
+            tell(shared, errands::skipped(project, commit, &pipeline.name, &why, now()))?;
+        }
         return Ok(format!("{file}: skipped: {why}"));
     }
     let wish = RunWish {
@@ -243,6 +251,13 @@ fn start(
         }
         Err(refusal) => Err(refusal),
     }
+}
+
+/// Has the forge told, if it is.
+fn tell(shared: &Shared, errand: Option<Errand>) -> Result<(), Refusal> {
+    let Some(errand) = errand else { return Ok(()) };
+    shared.store.append(None, Batch { errands: vec![errand], ..Batch::default() })?;
+    Ok(())
 }
 
 /// Has a run of a pipeline that was read.

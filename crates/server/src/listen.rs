@@ -138,6 +138,9 @@ impl Server {
             let thread = std::thread::Builder::new().name((*name).into());
             thread.spawn(move || work(&shared)).map_err(StartError::Threads)?;
         }
+        let (weak, stopping) = (Arc::downgrade(&shared), shared.stopping.clone());
+        let errands = std::thread::Builder::new().name("errands".into());
+        errands.spawn(move || crate::errands::run(&weak, &stopping)).map_err(StartError::Threads)?;
         Ok(Server { address: running.address, shared, running })
     }
 

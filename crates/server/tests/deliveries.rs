@@ -36,8 +36,15 @@ impl Scene {
     }
 
     fn restart(&mut self) {
-        drop(self.server.take());
-        self.server = Some(Server::start(Config::local(&self.dir.path().join("data"))).unwrap());
+        if let Some(server) = self.server.take() {
+            server.stop(Duration::from_secs(60));
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // Its threads let go of the store one after another.
+        while self.server.is_none() {
+            assert!(Instant::now() < deadline, "the store is still held");
+            self.server = Server::start(Config::local(&self.dir.path().join("data"))).ok();
+        }
     }
 
     fn keep(&self, change: Change) {
@@ -308,6 +315,122 @@ fn a_push_that_was_not_announced_is_after_a_restart() {
     }
     let all = scene.delivered("own");
     assert!(all.contains(&"own/git/left-over".to_owned()) && all.len() == 2, "{all:?}");
+}
+
+/// A forge that writes down what it is told, and refuses the first so many.
+fn forge(refusals: usize) -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for (n, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            let mut chunk = [0; 4096];
+            let whole = |request: &[u8]| {
+                let text = String::from_utf8_lossy(request);
+                let (head, body) = text.split_once("\r\n\r\n")?;
+                let length =
+                    head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+                (body.len() >= length.unwrap_or(0)).then(|| text.clone().into_owned())
+            };
+            let text = loop {
+                let read = stream.read(&mut chunk).unwrap();
+                request.extend_from_slice(&chunk[..read]);
+                if let Some(text) = whole(&request) {
+                    break text;
+                }
+                assert!(read > 0, "cut off: {}", String::from_utf8_lossy(&request));
+            };
+            let status = if n < refusals { "503 Later" } else { "201 Created" };
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).unwrap();
+            if tell.send(text).is_err() {
+                return;
+            }
+        }
+    });
+    (address, told)
+}
+
+impl Scene {
+    fn project_at(&self, forge_api: &str) -> Project {
+        let seal = |field: &str, text: &str| {
+            self.shared().authentication.keys.seal(&format!("project/web/{field}"), text.as_bytes()).unwrap()
+        };
+        let project = Project {
+            name: "web".into(),
+            repository: "https://git.invalid/team/web.git".into(),
+            forge: "gitea".into(),
+            forge_api: forge_api.into(),
+            credential: seal("credential", "t0ken"),
+            webhook_secret: seal("webhook_secret", SECRET),
+            ..Project::default()
+        };
+        self.keep(Change::put(Timestamp(1), "test", "project.created", &project, Expect::Any));
+        project
+    }
+
+    fn errand(&self, project: &Project, commit: &str) {
+        let why = "no changed file matches `paths`";
+        let errand = server::errands::skipped(project, commit, "build", why, Timestamp(1)).unwrap();
+        self.shared().store.append(None, Batch { errands: vec![errand], ..Batch::default() }).unwrap();
+    }
+
+    fn errands_left(&self) -> usize {
+        self.shared().store.errands_due(Timestamp(u64::MAX >> 1), 100).unwrap().len()
+    }
+}
+
+#[test]
+fn a_status_is_told_to_the_forge_until_it_is_taken() {
+    let scene = Scene::new();
+    let (address, told) = forge(1);
+    let commit = "c".repeat(40);
+    scene.errand(&scene.project_at(&address), &commit);
+    for _ in 0..2 {
+        let request = told.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(request.starts_with(&format!("POST /repos/team/web/statuses/{commit} ")), "{request}");
+        assert!(request.to_lowercase().contains("authorization: token t0ken"), "{request}");
+        assert!(request.contains("skipped: no changed file matches") && request.contains("\"success\""), "{request}");
+        assert!(request.contains("paceline/build"), "{request}");
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while scene.errands_left() > 0 {
+        assert!(Instant::now() < deadline, "it is still to be done");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_errand_survives_the_server() {
+    let mut scene = Scene::new();
+    // Nobody listens there yet.
+    let project = scene.project_at("http://127.0.0.1:1");
+    scene.errand(&project, &"c".repeat(40));
+    scene.restart();
+    assert_eq!(scene.errands_left(), 1, "it is still to be done");
+    let (address, told) = forge(0);
+    scene.project_at(&address);
+    told.recv_timeout(Duration::from_secs(120)).unwrap();
+}
+
+#[test]
+fn what_a_forge_refuses_for_good_is_said() {
+    let scene = Scene::new();
+    let project = Project { forge_name: "no name".into(), ..scene.project_at("http://127.0.0.1:1") };
+    scene.keep(Change::put(Timestamp(1), "test", "project.changed", &project, Expect::Any));
+    scene.errand(&project, &"c".repeat(40));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let audit = scene.shared().store.audit(None, 50).unwrap();
+        if audit.iter().any(|entry| entry.value.act == "status.refused" && entry.value.key.contains("owner/name")) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{audit:?}");
+        std::thread::yield_now();
+    }
+    assert_eq!(scene.errands_left(), 0);
 }
 
 #[test]

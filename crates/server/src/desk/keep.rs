@@ -7,6 +7,7 @@ use model::{AgentId, Digest, Fact, LayerRef, NodeIx, Plan, ProjectId, RunEvent, 
 use proto::{Known, RunBrief};
 
 use super::RunCard;
+use crate::errands::Reporters;
 
 /// Ended runs whose ids are remembered, so that a wish that comes twice at the same time makes one run.
 const ENDED_MAX: usize = 10_000;
@@ -20,6 +21,8 @@ pub(super) struct Keep {
     /// What each agent was told of since it came.
     told: BTreeMap<AgentId, BTreeSet<(RunId, NodeIx)>>,
     ended: VecDeque<(RunId, RunNumber)>,
+    /// Who hears of runs.
+    pub(super) reporters: Reporters,
 }
 
 #[derive(Debug)]

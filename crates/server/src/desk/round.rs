@@ -262,7 +262,13 @@ impl Leading {
         if outcome.facts.is_empty() {
             return Ok(());
         }
-        let batch = Batch { facts: outcome.facts.clone(), ..Batch::default() };
+        let mut errands = Vec::new();
+        for fact in &outcome.facts {
+            if let Some(card) = self.keep.card(&fact.fact.run).cloned() {
+                errands.extend(self.keep.reporters.errands(store, fact, &card)?);
+            }
+        }
+        let batch = Batch { facts: outcome.facts.clone(), errands, ..Batch::default() };
         let receipt = store.append(Some(self.epoch), batch)?;
         let before = receipt.sequence.saturating_sub(outcome.facts.len() as u64);
         for (value, sequence) in outcome.facts.drain(..).zip(before + 1..) {

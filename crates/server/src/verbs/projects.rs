@@ -218,6 +218,7 @@ fn applied(shared: &Shared, mut project: Project, settings: ProjectSettings) -> 
         project.pipelines = pipelines.into_iter().map(|path| line("pipelines", path)).collect::<Result<_, _>>()?;
     }
     project.notify = notify.unwrap_or(project.notify);
+    crate::notify::rules(&project.notify).map_err(Problem::invalid)?;
     project.values = values.unwrap_or(project.values);
     project.public = public.unwrap_or(project.public);
     project.approve_forks = approve_forks.unwrap_or(project.approve_forks);
