@@ -63,8 +63,9 @@ pub struct ServerArgs {
     /// Take only clients with a certificate that this authority signed, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
-    /// A project to begin with: its name, and what git fetches; may be given several times
-    #[arg(long = "project", value_name = "NAME=PATH_OR_URL")]
+    /// A project to begin with: its name, and what git fetches; may be given several times. A name alone is a repository that
+    /// the server itself keeps: `git push http://…/git/NAME main`
+    #[arg(long = "project", value_name = "NAME[=PATH_OR_URL]")]
     pub projects: Vec<String>,
     /// Start no agent in this process
     #[arg(long)]
@@ -230,22 +231,23 @@ fn bucket(url: &str, args: &ServerArgs) -> Result<S3Settings, Failure> {
     })
 }
 
-/// `NAME=PATH_OR_URL`; a path is made absolute, because the server's folder is another.
+/// `NAME=PATH_OR_URL`, or a name alone; a path is made absolute, because the server's folder is another.
 fn project_of(text: &str) -> Result<(&str, String), Failure> {
-    let wrong = || Failure::usage(format!("--project: `{text}` is not NAME=PATH_OR_URL"));
-    let (name, repository) = text.split_once('=').ok_or_else(wrong)?;
-    if name.is_empty() || repository.is_empty() {
-        return Err(wrong());
-    }
-    let is_path = Path::new(repository).exists();
-    let repository = match is_path {
+    let (name, repository) = match text.split_once('=') {
+        None => return Ok((text, String::new())),
+        Some(("", _) | (_, "")) => {
+            return Err(Failure::usage(format!("--project: `{text}` is neither NAME nor NAME=PATH_OR_URL")));
+        }
+        Some(pair) => pair,
+    };
+    let repository = match Path::new(repository).exists() {
         true => std::path::absolute(repository).map_err(Failure::usage)?.display().to_string(),
         false => repository.to_owned(),
     };
     Ok((name, repository))
 }
 
-/// This host's name.
+/// The name of this machine.
 pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "server".into() } else { name.trim().into() }

@@ -4,7 +4,11 @@
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use model::{Command, Fact, Input, Kept, NodeIx, Pipeline, Plan, ProjectId, RunContext, RunEvent, RunId, RunNumber};
+use engine::StepState;
+use model::{
+    Command, Fact, Fence, Input, Kept, NodeIx, Pipeline, Plan, ProjectId, RunContext, RunEvent, RunId, RunNumber,
+    StepKind,
+};
 use store::{Batch, ProjectFact, Sequenced, Store};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -81,8 +85,19 @@ impl Leading {
         Ok(outcome.stop)
     }
 
-    /// What was on its way when the last leader ended is done again: steps that were read but not made.
-    pub(super) fn recover(&mut self, _hub: &UnboundedSender<HubOrder>) {}
+    /// What was on its way when the last leader ended is done again: steps whose file was read and not yet made into steps.
+    fn recover(&mut self, outcome: &mut Outcome) -> Result<(), Refusal> {
+        self.recovered = true;
+        let read = self.world.runs().flat_map(|run| {
+            let steps = run.steps().filter_map(|(node, state)| read_file(run.plan(), node, state));
+            steps.map(|command| (run.id().clone(), command))
+        });
+        let commands: Vec<_> = read.collect();
+        for (run, (node, fence, path, text, depth)) in commands {
+            self.command(Command::Expand { run, node, fence, path, text, depth }, outcome)?;
+        }
+        Ok(())
+    }
 
     fn take_all(
         &mut self,
@@ -90,7 +105,10 @@ impl Leading {
         store: &Store,
         outcome: &mut Outcome,
     ) -> Result<(), Refusal> {
-        let mut fault = None;
+        let mut fault = match self.recovered {
+            true => None,
+            false => self.recover(outcome).err(),
+        };
         for asked in batch {
             match &fault {
                 Some(refusal) => asked.refuse(refusal),
@@ -291,6 +309,16 @@ fn request(what: What, run: &RunId, number: RunNumber) -> Result<Input, Refusal>
             Ok(Input::RunAgain { plan: Arc::new(*plan), kept })
         }
     }
+}
+
+/// What an `expand` step read whose steps were not made yet.
+fn read_file(plan: &Plan, node: NodeIx, state: &StepState) -> Option<(NodeIx, Fence, String, String, usize)> {
+    let (StepState::Reported { fence, result, .. }, StepKind::Expand(path)) = (state, &plan.step(node).kind) else {
+        return None;
+    };
+    let maker = |node: NodeIx| plan.groups[plan.nodes[node.at()].group.at()].made_by;
+    let depth = std::iter::successors(Some(node), |node| maker(*node)).count();
+    Some((node, *fence, path.clone(), result.text.clone()?, depth))
 }
 
 /// The steps that an `expand` step has read, or the report of what is wrong with them. `depth` counts from 1.

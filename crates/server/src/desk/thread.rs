@@ -40,6 +40,8 @@ pub(super) struct Leading {
     pub(super) world: World,
     pub(super) keep: Keep,
     pub(super) clock: Clock,
+    /// What was on its way when the last leader ended was done again.
+    pub(super) recovered: bool,
 }
 
 /// Why a leadership ended, or none began.
@@ -133,15 +135,17 @@ impl Thread {
         let mut clock = Clock::new();
         // Agents get the time of a lease to come back and say what they hold.
         world.resume(clock.now());
-        Ok(Leading { epoch, world, keep, clock })
+        Ok(Leading { epoch, world, keep, clock, recovered: false })
     }
 
     /// Takes inputs until that is over. The only place that waits.
     fn serve(&mut self, leading: &mut Leading) -> Over {
-        leading.recover(&self.orders);
+        // Nobody asks for what was on its way when the last leader ended.
+        let mut first_round = true;
         loop {
             let now = leading.clock.now();
             let wait = leading.world.next_wake().map_or(WAIT_MAX, |at| at.since(now).min(WAIT_MAX));
+            let wait = if std::mem::take(&mut first_round) { Duration::ZERO } else { wait };
             let first = match self.inbox.recv_timeout(wait) {
                 Ok(asked) => Some(asked),
                 Err(RecvTimeoutError::Timeout) => None,
