@@ -26,7 +26,7 @@ pub(crate) fn add(plan: &mut Plan, steps: &[Arc<Step>], made_by: Option<NodeIx>)
     let order = falling(plan, first)?;
     rank(plan, first, &order, made_by);
     skip_by_condition(plan, first);
-    Ok(())
+    label(plan, first)
 }
 
 /// Groups and their nodes, without needs; gives back the cells of each step.
@@ -212,6 +212,21 @@ fn skip_by_condition(plan: &mut Plan, first: usize) {
             }
         }
     }
+}
+
+/// Which labels each instance asks for: known now, so that the queue need not ask.
+fn label(plan: &mut Plan, first: usize) -> Result<(), PlanError> {
+    for at in first..plan.groups.len() {
+        if plan.groups[at].step.runs_on.is_empty() {
+            continue;
+        }
+        for node in plan.instances(GroupIx(at as u32)) {
+            let labels = scope::labels(plan, node)
+                .map_err(|message| PlanError::RunsOn { step: plan.nodes[node.at()].name.to_string(), message })?;
+            plan.nodes[node.at()].runs_on = labels;
+        }
+    }
+    Ok(())
 }
 
 /// Nesting of an instance in `expand` steps: 0 for what stands in the pipeline itself.

@@ -93,6 +93,7 @@ fn matches(text: &str, pattern: &str) -> Result<bool, String> {
         matrix: &nothing,
         hashes: &no_hashes,
         caller_env: &no_env,
+        values: &no_env,
         steps: &|_| None,
     };
     evaluate_bool(&call, &scope).map_err(|error| error.message)

@@ -36,6 +36,13 @@ pub enum PlanError {
         /// A step in it.
         step: String,
     },
+    /// `runs_on` has no value, or one that is no label.
+    RunsOn {
+        /// The instance.
+        step: String,
+        /// Why.
+        message: String,
+    },
     /// `concurrency.group` has no value.
     Concurrency {
         /// Why.
@@ -68,6 +75,7 @@ impl fmt::Display for PlanError {
             PlanError::BrokenGraph { step } => {
                 write!(f, "`depends_on` of step `{step}` names a step that is not there, or goes in a circle")
             }
+            PlanError::RunsOn { step, message } => write!(f, "`runs_on` of step `{step}`: {message}"),
             PlanError::Concurrency { message } => write!(f, "`concurrency.group` has no value: {message}"),
         }
     }

@@ -1,13 +1,14 @@
 //! What an expression of an instance sees.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use model::expr::{
     ContextPath, EvalError, Expr, ExprKind, Root, Scope, StepFacts, Template, TemplatePart, evaluate_bool, render,
 };
-use model::{NodeIx, Plan, Step, StepKind};
+use model::{NodeIx, Plan, Step, StepKind, is_label};
 
 /// How the facts of other steps are found.
 pub(crate) type Steps<'a> = &'a dyn Fn(&str) -> Option<StepFacts>;
@@ -64,6 +65,25 @@ pub(crate) fn condition(plan: &Plan, node: NodeIx, steps: Steps<'_>) -> Result<b
     with_env(plan, node, &env, steps, |scope| evaluate_bool(condition, scope))
 }
 
+/// The instance's `runs_on`; `None` if it asks for nothing.
+pub(crate) fn labels(plan: &Plan, node: NodeIx) -> Result<Option<Arc<[Arc<str>]>>, String> {
+    let templates = &plan.step(node).runs_on;
+    if templates.is_empty() {
+        return Ok(None);
+    }
+    let mut labels = BTreeSet::new();
+    for template in templates {
+        let label = with_env(plan, node, &Env::new(), &|_| None, |scope| render(template, scope));
+        let label = label.map_err(|error| error.message)?;
+        if !is_label(&label) {
+            let shown: String = label.chars().take(60).collect();
+            return Err(alloc::format!("`{shown}` cannot be a label"));
+        }
+        labels.insert(Arc::from(label));
+    }
+    Ok(Some(labels.into_iter().collect::<Vec<_>>().into()))
+}
+
 /// Hands the scope of an instance to `use_it`.
 pub(crate) fn with_env<T>(
     plan: &Plan,
@@ -102,6 +122,7 @@ fn scope<T>(
         matrix,
         hashes: &context.hashes,
         caller_env: &context.caller_env,
+        values: &context.terms.values,
         steps,
     })
 }

@@ -350,7 +350,9 @@ pub(crate) fn demand(run: &RunState<'_>, node: NodeIx) -> Demand {
     let resources = &run.definition(node).resources;
     // Bounded so that sums of them cannot overflow: 16 PiB are more than any machine has.
     let memory = resources.memory.map_or(0, |bytes| bytes.0).min(1 << 54);
-    let labels = run.plan().nodes[node.at()].runs_on.clone();
+    // A desk has one agent, and a pipeline that runs on the server runs there, too.
+    let is_served = run.plan().context.terms.project.is_some();
+    let labels = run.plan().nodes[node.at()].runs_on.clone().filter(|_| is_served);
     Demand { cpu_milli: resources.cpu_milli.unwrap_or(0), memory, labels }
 }
 

@@ -66,6 +66,7 @@ pub(crate) struct RawStep {
     pub retry: Option<RawRetry>,
     pub timeout: Timeout,
     pub resources: RawResources,
+    pub runs_on: Option<Vec<Text>>,
     pub shell: Option<Shell>,
     pub env: Vec<(Text, Text)>,
     pub pass_env: Vec<String>,

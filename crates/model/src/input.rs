@@ -139,6 +139,13 @@ pub enum Input {
 /// Labels of an agent: `linux`, `x86_64`, `gpu`.
 pub type Labels = BTreeSet<String>;
 
+/// Whether a text can be a label: letters, digits, `-`, `_`, `.`, `:`, `/` and `=`, at most
+/// [`crate::limits::LABEL_BYTES_MAX`] bytes, at least one.
+pub fn is_label(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/=".contains(&byte);
+    (1..=crate::limits::LABEL_BYTES_MAX).contains(&text.len()) && text.bytes().all(fits)
+}
+
 /// A lease as an agent names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Held {

@@ -112,6 +112,11 @@ impl StepBuilder {
             StepKind::Approve(Box::new(Approve { by: vec!["team:release".into()], message: None, expires: None }));
         self
     }
+    /// `runs_on`.
+    pub fn runs_on(mut self, labels: &[&str]) -> Self {
+        self.0.runs_on = labels.iter().map(|label| Template::plain(*label)).collect();
+        self
+    }
     /// An `expand` step.
     pub fn expand(mut self, path: &str) -> Self {
         self.0.kind = StepKind::Expand(path.into());

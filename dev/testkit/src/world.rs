@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::again::{Again, AgainError, Which};
 use engine::{RunPhase, StepState, invariant};
 use model::units::show_duration;
 use model::{
-    AgentId, AttemptEnd, AttemptResult, AttemptSpec, Capacity, Cause, Command, Decision, Fact, Fence, Input, Labels,
-    NodeIx, Outcome, Pipeline, RunContext, RunEvent, RunId, Step, Timestamp,
+    AgentId, AttemptEnd, AttemptResult, AttemptSpec, Capacity, Cause, Command, Decision, Fact, Fence, Held, Input,
+    Labels, NodeIx, Outcome, Pipeline, RunContext, RunEvent, RunId, RunNumber, Step, Timestamp,
 };
 
 /// The engine with a clock, agents and a memory of all that happened.
@@ -24,6 +25,8 @@ pub struct World {
     /// Files that wait to be read as steps.
     files: Vec<(RunId, NodeIx, Fence, usize)>,
     stops: Vec<(Fence, bool)>,
+    /// A server's world: runs are of a project, and agents must be heard of.
+    serves: bool,
     because: Vec<String>,
     timeline: String,
 }
@@ -39,12 +42,25 @@ impl World {
             all: Vec::new(),
             files: Vec::new(),
             stops: Vec::new(),
+            serves: false,
             because: Vec::new(),
             timeline: String::new(),
         };
         names.into_iter().for_each(|name| world.joins(name, 1));
         world
     }
+
+    /// A server's world: runs are of project `web`, and an agent that is not heard of for [`World::LEASE`] loses what it has.
+    pub fn serving<'a>(names: impl IntoIterator<Item = &'a str>) -> World {
+        let mut world = World::with_agents([]);
+        world.engine = engine::World::with_leases_of(World::LEASE);
+        world.serves = true;
+        names.into_iter().for_each(|name| world.joins(name, 1));
+        world
+    }
+
+    /// How long the leases of an agent last without a word of it in [`World::serving`].
+    pub const LEASE: Duration = Duration::from_secs(30);
 
     // ---- acting ----
 
@@ -73,6 +89,95 @@ impl World {
         self.give(Input::AgentJoined { agent: agent.into(), capacity, labels: Labels::new() });
     }
 
+    /// An agent with so many slots and these labels.
+    pub fn joins_labelled(&mut self, agent: &str, slots: u32, labels: &[&str]) {
+        let capacity = Capacity { slots, cpu_milli: 64_000, memory: 64 << 30 };
+        let labels = labels.iter().map(ToString::to_string).collect();
+        self.give(Input::AgentJoined { agent: agent.into(), capacity, labels });
+    }
+
+    /// An agent says that it lives, and what it executes.
+    pub fn beats(&mut self, agent: &str) {
+        let held = self.held_by(agent);
+        self.give(Input::Heartbeat { agent: agent.into(), held });
+    }
+
+    /// The connection of an agent breaks.
+    pub fn parts(&mut self, agent: &str) {
+        self.give(Input::AgentAway { agent: agent.into() });
+    }
+
+    /// An agent with so many slots connects again, and says what it executes.
+    pub fn comes_back(&mut self, agent: &str, slots: u32) {
+        let held = self.held_by(agent);
+        let capacity = Capacity { slots, cpu_milli: 64_000, memory: 64 << 30 };
+        self.give(Input::AgentBack { agent: agent.into(), capacity, labels: Labels::new(), held });
+    }
+
+    /// An agent was killed: it executes nothing any more, and says nothing.
+    pub fn dies(&mut self, agent: &str) {
+        self.open.retain(|_, (owner, _)| owner.as_str() != agent);
+    }
+
+    /// What an agent executes as it sees it.
+    pub fn held_by(&self, agent: &str) -> Vec<Held> {
+        let own = self.open.values().filter(|(owner, _)| owner.as_str() == agent);
+        own.map(|(_, spec)| Held { run: spec.run.clone(), node: spec.node, attempt: spec.attempt, fence: spec.fence })
+            .collect()
+    }
+
+    /// The server is killed; another one reads the log of the runs that go on. Agents are to come back.
+    pub fn fails_over(&mut self) {
+        let mut next = engine::World::with_leases_of(World::LEASE);
+        let active: Vec<RunId> = self.engine.runs().map(|run| run.id().clone()).collect();
+        let facts: Vec<Fact> = self.facts.iter().filter(|fact| active.contains(&fact.run)).cloned().collect();
+        facts.iter().try_for_each(|fact| next.fold(fact)).expect("the log replays");
+        next.resume(self.now);
+        invariant::same_runs(&next, &self.engine).expect("replay is what was");
+        invariant::all(&next, self.now).expect("replay is sound");
+        self.engine = next;
+    }
+
+    /// The clock jumps to so long after the start, back or forth, and nobody was asked.
+    pub fn clock_jumps_to(&mut self, since_start: Duration) {
+        self.now = Timestamp(0).after(since_start);
+    }
+
+    /// Somebody answers the approval of a step of the newest run.
+    pub fn answers_approval(&mut self, step: &str, by: &str, approved: bool, comment: &str) -> Decision {
+        let (run, node) = (self.newest().id().clone(), self.node(step));
+        self.give(Input::Answered { run, node, by: by.into(), approved, comment: comment.into() })
+    }
+
+    /// Somebody wants an ended run again.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn again(&mut self, run: &RunId, which: &Which) -> Result<RunId, AgainError> {
+        let number = self.engine.runs().count() + 1;
+        self.again_as(run, which, &format!("r{number}"))
+    }
+
+    /// Somebody wants an ended run again, under this id.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn again_as(&mut self, run: &RunId, which: &Which, id: &str) -> Result<RunId, AgainError> {
+        let facts: Vec<Fact> = self.facts.iter().filter(|fact| fact.run == *run).cloned().collect();
+        let number = self.engine.runs().count() as u64 + 1;
+        let new = RunId::new(id);
+        let Again { plan, kept } = engine::again::again(&facts, which, new.clone(), RunNumber(number))?;
+        self.give(Input::RunAgain { plan: Arc::new(plan), kept });
+        Ok(new)
+    }
+
+    /// Drops what has ended, as a server does.
+    pub fn forgets_ended(&mut self) {
+        let ended = self.engine.runs().filter(|run| matches!(run.phase(), RunPhase::Ended { .. }));
+        let ended: Vec<RunId> = ended.map(|run| run.id().clone()).collect();
+        ended.iter().for_each(|run| assert!(self.engine.forget(run), "it has ended"));
+    }
+
     /// An agent is gone, and what it was doing with it.
     pub fn vanishes(&mut self, agent: &str) {
         self.open.retain(|_, (owner, _)| owner.as_str() != agent);
@@ -95,6 +200,7 @@ impl World {
         let number = self.engine.runs().count() as u64 + 1;
         let run = RunId::new(format!("r{number}"));
         let mut context = crate::context(run.clone(), number);
+        context.terms.project = self.serves.then(|| "web".into());
         change(&mut context);
         let plan = engine::plan(pipeline, context).expect("the scene's pipeline can be planned");
         self.give(Input::RunRequested { plan: Arc::new(plan) });

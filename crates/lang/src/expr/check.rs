@@ -445,7 +445,7 @@ fn joined(left: &Type, right: &Type) -> Type {
 
 /// `a`, `b` or `c`; a long list is cut.
 pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 8;
+    const SHOWN: usize = 9;
     let mut names: Vec<String> = names.take(SHOWN + 1).map(|name| format!("`{name}`")).collect();
     if names.len() > SHOWN {
         names[SHOWN] = "others".to_string();

@@ -10,7 +10,7 @@ use super::parser::{Node, NodeKind};
 use super::{Fault, Type, codes, foreign};
 use crate::diagnostic::{Code, nearest};
 
-const ROOTS: [(&str, Root); 7] = [
+const ROOTS: [(&str, Root); 8] = [
     ("event", Root::Event),
     ("git", Root::Git),
     ("run", Root::Run),
@@ -18,6 +18,7 @@ const ROOTS: [(&str, Root); 7] = [
     ("env", Root::Env),
     ("matrix", Root::Matrix),
     ("secrets", Root::Secrets),
+    ("values", Root::Values),
 ];
 
 /// Fields of the contexts that are the same in every pipeline.
@@ -131,6 +132,8 @@ impl Checker<'_> {
             Root::Env => self.types.env.contains(name).then_some(Type::String),
             Root::Matrix => self.types.matrix.get(name).cloned(),
             Root::Secrets => self.types.secrets.contains(name).then_some(Type::String),
+            // The server knows them, and whoever checks a file here does not.
+            Root::Values => Some(Type::String),
         };
         if root == Root::Params
             && let Some(tree) = self.types.bindings.get(name)
@@ -153,6 +156,7 @@ impl Checker<'_> {
             Root::Env => types.env.iter().map(String::as_str).collect(),
             Root::Matrix => types.matrix.keys().map(String::as_str).collect(),
             Root::Secrets => types.secrets.iter().map(String::as_str).collect(),
+            Root::Values => Vec::new(),
         };
         let (code, message, label): (&'static Code, _, _) = match root {
             Root::Event | Root::Git | Root::Run => {
@@ -162,7 +166,9 @@ impl Checker<'_> {
             Root::Params => (&codes::NO_PARAM, format!("there is no parameter `{name}`"), "not declared in `params`"),
             Root::Env => (&codes::NO_ENV, format!("there is no variable `{name}` in `env`"), "not set in `env`"),
             Root::Matrix => (&codes::NO_AXIS, format!("the matrix has no axis `{name}`"), "not an axis of this step"),
-            Root::Secrets => (&codes::NO_SECRET, format!("there is no secret `{name}` here"), "not in `secrets`"),
+            Root::Secrets | Root::Values => {
+                (&codes::NO_SECRET, format!("there is no secret `{name}` here"), "not in `secrets`")
+            }
         };
         let near = self.nearest(name, names.iter().copied()).map(|near| format!("there is `{near}`"));
         let fault = Fault::new(code, range.clone(), message, label);
@@ -272,6 +278,6 @@ fn nothing(root: Root) -> &'static str {
         Root::Env => "set it under `env:` of the pipeline or the step",
         Root::Matrix => "this step has no `matrix`",
         Root::Secrets => "name it in the step's `secrets:`",
-        Root::Event | Root::Git | Root::Run => "",
+        Root::Event | Root::Git | Root::Run | Root::Values => "",
     }
 }

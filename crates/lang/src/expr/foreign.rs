@@ -101,7 +101,7 @@ pub(super) fn context(path: &str) -> Option<String> {
         ("github.event.number", "event.number"),
         ("github.event.head_commit.message", "git.message"),
         ("inputs", "params"),
-        ("vars", "params` or `env"),
+        ("vars", "values.NAME` for the values of a project, or `params` or `env"),
         ("needs", "steps.<id>.values.<key>` or `steps.<id>.outcome"),
         ("CI_COMMIT_BRANCH", "git.branch"),
         ("CI_COMMIT_TAG", "git.tag"),

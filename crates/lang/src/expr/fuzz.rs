@@ -146,6 +146,7 @@ impl Sample {
             matrix: &self.matrix,
             hashes: &self.hashes,
             caller_env: &self.caller_env,
+            values: &self.caller_env,
             steps: &|id| match id {
                 "build" => Some(StepFacts {
                     outcome: "success",

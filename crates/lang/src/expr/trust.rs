@@ -77,7 +77,8 @@ fn path_is_untrusted(path: &ContextPath, trust: &Trust<'_>) -> bool {
             Root::Git => !matches!(name.as_str(), "commit" | "short_sha"),
             Root::Params => !matches!(trust.params.get(name), Some(ParamKind::Boolean | ParamKind::Integer)),
             Root::Env => trust.untrusted_env.contains(name),
-            Root::Run | Root::Matrix | Root::Secrets => false,
+            // The administrators of the project set its values.
+            Root::Run | Root::Matrix | Root::Secrets | Root::Values => false,
         },
     }
 }

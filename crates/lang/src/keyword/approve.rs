@@ -7,7 +7,8 @@ pub(super) const APPROVE: Keyword<RawStep> = Keyword {
     entry: Entry {
         name: "approve",
         shape: Shape::Map(&MapShape { name: "approve", entries: || entries(TABLE), rest: None }),
-        doc: "Waits until a person says yes.",
+        doc: "Waits until a person says yes; a no fails the step. Needs `pace server`. Steps that depend on it read who answered in \
+              `steps.<id>.values.by`, and what they said in `values.comment`.",
         example: "approve: { by: [team:release], message: \"Ship it?\", expires: 24h }",
         required: false,
         also: &["approval", "manual", "input", "block"],
@@ -62,7 +63,7 @@ const EXPIRES: Keyword<RawApprove> = Keyword {
     entry: Entry {
         name: "expires",
         shape: Shape::Duration,
-        doc: "After how long without an answer the step fails.",
+        doc: "After how long without an answer the step fails; 30 days if not written.",
         example: "expires: 24h",
         required: false,
         also: &["timeout", "within"],

@@ -34,14 +34,19 @@ const GROUP: Keyword<RawConcurrency> = Keyword {
 const POLICY: Keyword<RawConcurrency> = Keyword {
     entry: Entry {
         name: "policy",
-        shape: Shape::Words(&["queue", "cancel-running"]),
-        doc: "What a newer run does when the group is taken: wait (`queue`, the default), or end the older (`cancel-running`).",
+        shape: Shape::Words(&["queue", "cancel-running", "cancel-queued"]),
+        doc: "What a newer run does when the group is taken: wait (`queue`, the default), end the older (`cancel-running`), or \
+              wait and end the older that wait as well (`cancel-queued`): then the newest alone is next.",
         example: "policy: queue",
         required: false,
         also: &["mode", "cancel-in-progress"],
     },
     read: |d, at, it| {
-        let words = [("queue", ConcurrencyPolicy::Queue), ("cancel-running", ConcurrencyPolicy::CancelRunning)];
+        let words = [
+            ("queue", ConcurrencyPolicy::Queue),
+            ("cancel-running", ConcurrencyPolicy::CancelRunning),
+            ("cancel-queued", ConcurrencyPolicy::CancelQueued),
+        ];
         it.policy = d.word(at, &words);
     },
 };

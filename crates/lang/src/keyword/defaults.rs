@@ -1,6 +1,6 @@
 //! `defaults`.
 
-use super::{Entry, Keyword, MapShape, Shape, Table, entries, resources, retry, script, timeout};
+use super::{Entry, Keyword, MapShape, Shape, Table, entries, resources, retry, runs_on, script, timeout};
 use crate::raw::{RawFile, RawStep};
 
 pub(super) const DEFAULTS: Keyword<RawFile> = Keyword {
@@ -24,4 +24,5 @@ const TABLE: Table<RawStep> = &[
     &script::NETWORK,
     &script::IMAGE,
     &script::CACHE,
+    &runs_on::RUNS_ON,
 ];

@@ -18,6 +18,7 @@ mod params;
 mod reports;
 mod resources;
 mod retry;
+mod runs_on;
 mod script;
 mod services;
 mod sla;

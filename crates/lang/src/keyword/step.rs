@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{
     Entry, Keyword, MapShape, Shape, Table, approve, artifacts, caches, codes, entries, env, files, graph, matrix,
-    reports, resources, retry, script, services, templates, timeout,
+    reports, resources, retry, runs_on, script, services, templates, timeout,
 };
 use crate::decode::{At, Decoder};
 use crate::diagnostic::{Diagnostic, nearest};
@@ -41,6 +41,7 @@ pub(crate) const STEP: Table<RawStep> = &[
     &retry::RETRY,
     &timeout::TIMEOUT,
     &resources::RESOURCES,
+    &runs_on::RUNS_ON,
 ];
 
 /// Kinds of steps that are reserved, so that no template or habit takes their names.
@@ -70,7 +71,7 @@ fn fits(key: &str, work: Work) -> bool {
         "id" | "depends_on" | "when" | "if" | "matrix" => true,
         "with" => work == Work::Use,
         "allow_failure" => work != Work::Use,
-        "timeout" | "retry" | "resources" => matches!(work, Work::Cmd | Work::Expand),
+        "timeout" | "retry" | "resources" | "runs_on" => matches!(work, Work::Cmd | Work::Expand),
         _ => work == Work::Cmd || key == work.word(),
     }
 }

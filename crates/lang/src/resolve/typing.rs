@@ -246,8 +246,18 @@ impl<'a> Scene<'a> {
                 output: raw.resources.output.or(defaults.resources.output),
                 best_effort: raw.resources.best_effort.or(defaults.resources.best_effort).unwrap_or(false),
             },
-            runs_on: Vec::new(),
+            runs_on: self.runs_on(raw, defaults, &place.types(self, bound), reader),
         })
+    }
+
+    /// Labels are looked at before the run starts: no step has ended then.
+    fn runs_on(&self, raw: &RawStep, defaults: &RawStep, types: &Types<'_>, reader: &mut Reader<'_>) -> Vec<Template> {
+        if raw.key(Work::Approve.word()).is_some() {
+            return Vec::new();
+        }
+        let types = Types { ancestors: &NO_NAMES, secrets: &NO_NAMES, env: &NO_NAMES, ..*types };
+        let labels = raw.runs_on.as_ref().or(defaults.runs_on.as_ref());
+        labels.into_iter().flatten().filter_map(|label| reader.template(label, &types)).collect()
     }
 
     /// Its own `when`, or for the first steps of a use that of the use: further steps then follow the first ones.
@@ -266,6 +276,7 @@ impl<'a> Scene<'a> {
         let raw = &flat.raw;
         let mut texts = texts_of(raw);
         texts.extend(defaults.image.as_ref());
+        texts.extend(defaults.runs_on.iter().flatten());
         texts.extend(more_env.iter().map(|(_, text)| text));
         let mut place = self.place_of(&texts, &flat.depends_on, &bound.prefix, flat.matrix.as_deref());
         if !raw.env.is_empty() || !more_env.is_empty() {
@@ -497,6 +508,7 @@ fn texts_of(raw: &RawStep) -> Vec<&Text> {
     let mut texts: Vec<&Text> = Vec::new();
     texts.extend(raw.cmd.iter().chain(&raw.condition).chain(&raw.image));
     texts.extend(raw.env.iter().map(|(_, text)| text));
+    texts.extend(raw.runs_on.iter().flatten());
     texts.extend(raw.approve.iter().filter_map(|approve| approve.message.as_ref()));
     for cache in &raw.caches {
         texts.extend(cache.key.iter().chain(&cache.fallback));

@@ -51,7 +51,7 @@ pub enum ExprKind {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum ContextPath {
     /// `event.kind` and so on, `git.branch` and so on, `run.number`, `run.id`, `params.x`, `env.X`, `matrix.x`,
-    /// `secrets.X` (which is the name `X`, never the value).
+    /// `secrets.X` (which is the name `X`, never the value), `values.X`.
     Of(Root, String),
     /// `steps.<id>.outcome` or `steps.<id>.values.<key>`.
     Step(StepId, StepField),
@@ -74,6 +74,8 @@ pub enum Root {
     Matrix,
     /// `secrets`: names only.
     Secrets,
+    /// `values`: of the project, on a server.
+    Values,
 }
 
 /// What an expression may ask of another step.

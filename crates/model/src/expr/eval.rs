@@ -33,6 +33,8 @@ pub struct Scope<'a> {
     pub hashes: &'a BTreeMap<Vec<String>, String>,
     /// `env("NAME")`.
     pub caller_env: &'a BTreeMap<String, String>,
+    /// `values`: of the project.
+    pub values: &'a BTreeMap<String, String>,
     /// `steps.<id>`; `None` while it has not ended.
     pub steps: &'a dyn Fn(&str) -> Option<StepFacts>,
 }
@@ -223,6 +225,15 @@ impl<'a> Evaluator<'a> {
                 (Root::Matrix, name) => scope.matrix.get(name).cloned().ok_or_else(|| {
                     format!("this matrix cell has no `{name}`; give it a value in every `include` entry")
                 })?,
+                (Root::Values, name) => {
+                    let text = scope.values.get(name).ok_or_else(|| {
+                        format!(
+                            "the project has no value `{name}`; set it on the server, or ask `has(values.{name})` first \
+                             (`pace run` knows no project)"
+                        )
+                    })?;
+                    Value::Text(text.clone())
+                }
                 (root, name) => return Err(format!("{root:?} has no `{name}`")),
             },
         };
@@ -262,6 +273,7 @@ impl<'a> Evaluator<'a> {
             }
             ExprKind::Context(ContextPath::Of(Root::Env, name)) => Ok(self.scope.env.contains_key(name)),
             ExprKind::Context(ContextPath::Of(Root::Matrix, name)) => Ok(self.scope.matrix.contains_key(name)),
+            ExprKind::Context(ContextPath::Of(Root::Values, name)) => Ok(self.scope.values.contains_key(name)),
             ExprKind::Field(of, name) => match self.value(of)? {
                 Value::Map(entries) => Ok(entries.contains_key(name)),
                 _ => Ok(true),
@@ -533,6 +545,7 @@ mod tests {
             matrix: &values,
             hashes: &BTreeMap::new(),
             caller_env: &texts,
+            values: &texts,
             steps: &|_| None,
         })
     }
@@ -562,6 +575,7 @@ mod tests {
             path(Root::Params),
             path(Root::Env),
             path(Root::Matrix),
+            path(Root::Values),
         ];
         for tree in wrong {
             let error = with_scope(|scope| evaluate(&tree, scope)).expect_err("it has no value");

@@ -1,5 +1,10 @@
 //! Scenes, policy transcripts and random simulations of the engine.
+mod again;
+mod fleet;
+mod queue;
 mod scenes;
+mod served;
 mod simulation;
+mod storm;
 mod text;
 mod transcript;
