@@ -111,6 +111,11 @@ pub enum Command {
     Users(crate::command::people::UsersArgs),
     /// Make, list and remove your tokens on the server
     Tokens(crate::command::people::TokensArgs),
+
+    /// Export, import, rebuild, back up and restore the store of a server
+    Store(crate::command::store::StoreArgs),
+    /// Check that a server's log is what it was, and show who changed what
+    Audit(crate::command::store::AuditArgs),
     /// Say what this host can enforce, and what to do about the rest
     Doctor(DoctorArgs),
     /// Print the JSON Schema of pipeline files, for editors

@@ -59,6 +59,9 @@ fn main() -> ExitCode {
         Command::Projects(args) => command::projects::run(args, &mut screen),
         Command::Users(args) => command::people::users(args, &mut screen),
         Command::Tokens(args) => command::people::tokens(args, &mut screen),
+
+        Command::Store(args) => command::store::run(&cli, args, &mut screen),
+        Command::Audit(args) => command::store::audit(&cli, args, &mut screen),
         Command::Doctor(args) => command::doctor::run(args, &mut screen),
         Command::Schema => command::explain::schema(&mut screen),
         Command::Completions(args) => command::completions::run(args, &mut screen),

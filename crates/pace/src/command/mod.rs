@@ -23,6 +23,8 @@ pub mod server;
 pub mod shell;
 pub mod steer;
 pub mod trigger;
+
+pub mod store;
 pub mod why;
 
 use serde_json::Value;

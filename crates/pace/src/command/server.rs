@@ -204,7 +204,8 @@ fn config(args: &ServerArgs) -> Result<Config, Failure> {
     Ok(Config { listen: args.listen, url, data, database, blobs, cache_bytes, tls, name, otlp: args.otlp.clone() })
 }
 
-fn database(url: &str) -> Result<store::Location, Failure> {
+/// What `--database` names.
+pub(super) fn database(url: &str) -> Result<store::Location, Failure> {
     match url.strip_prefix("sqlite:") {
         Some(path) => Ok(store::Location::Sqlite(path.into())),
         None if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
