@@ -71,6 +71,8 @@ pub(crate) struct Log {
     returned: bool,
     file: Option<BufWriter<File>>,
     tail: VecDeque<String>,
+    /// Lines that are heard once they stand in the file: whoever hears of one may read it there.
+    unheard: Vec<(Timestamp, String)>,
     written: u64,
     dropped: u64,
     /// All that came in, kept or not.
@@ -108,6 +110,7 @@ impl Log {
             returned: false,
             file,
             tail: VecDeque::new(),
+            unheard: Vec::new(),
             written: 0,
             dropped: 0,
             printed: 0,
@@ -128,9 +131,7 @@ impl Log {
         self.lines(&masked);
         masked.clear();
         self.masked = masked;
-        if let Some(Err(error)) = self.file.as_mut().map(Write::flush) {
-            self.give_up(&error);
-        }
+        self.flush();
     }
 
     /// Writes what is left and closes the file.
@@ -146,9 +147,7 @@ impl Log {
                 format!("… {} more were not kept: a log is at most {}", Bytes(self.dropped), Bytes(LOG_BYTES_MAX));
             self.keep(text);
         }
-        if let Some(Err(error)) = self.file.as_mut().map(Write::flush) {
-            self.give_up(&error);
-        }
+        self.flush();
         Logged { tail: self.tail.into(), bytes: self.written, trouble: self.trouble }
     }
 
@@ -208,8 +207,17 @@ impl Log {
             self.give_up(&error);
         }
         push_tail(&mut self.tail, &text);
+        if self.voice.is_some() {
+            self.unheard.push((at, text));
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(Err(error)) = self.file.as_mut().map(Write::flush) {
+            self.give_up(&error);
+        }
         if let Some(voice) = &self.voice {
-            voice.line(at, text);
+            self.unheard.drain(..).for_each(|(at, text)| voice.line(at, text));
         }
     }
 

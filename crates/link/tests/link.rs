@@ -245,3 +245,65 @@ fn an_agent_waits_for_a_server_that_is_not_there_yet() {
     let status = link.wait(DEADLINE, |status| matches!(status, Status::Connecting(why) if !why.is_empty()));
     assert!(matches!(&status, Status::Connecting(why) if why.contains("refused")), "{status:?}");
 }
+
+#[test]
+fn a_log_that_cannot_be_written_fails_the_step_and_the_agent_lives() {
+    let mut w = World::new();
+    let _link = w.agent("a1");
+    // Where the folder of the run's logs would be.
+    std::fs::write(w.path("a1/state/spool/run_1"), "in the way").expect("file");
+    w.begin("run_1");
+    w.execute("run_1", 0, "echo hello");
+    let ended = w.takes().result.end;
+    assert!(matches!(&ended, AttemptEnd::Failed(Cause::Infrastructure(why)) if why.contains("log")), "{ended:?}");
+    w.begin("run_2");
+    w.execute("run_2", 0, "echo hello");
+    assert_eq!(w.takes().result.end, AttemptEnd::Succeeded);
+}
+
+/// Not a test of its own: what [`an_agent_that_is_killed_tells_afterwards_what_ended_and_what_was_lost`] kills.
+#[test]
+fn an_agent_in_a_process_of_its_own() {
+    let Some((url, folder)) = world::asked_to_be_an_agent() else { return };
+    let link = link::start(world::config_at(&url, &folder)).expect("an agent");
+    link.wait(Duration::from_secs(600), |status| *status == Status::Drained);
+}
+
+#[test]
+fn an_agent_that_is_killed_tells_afterwards_what_ended_and_what_was_lost() {
+    let mut w = World::new();
+    let mut agent = w.process("a1");
+    w.begin("run_1");
+    let done = w.execute("run_1", 0, "echo done");
+    assert_eq!(w.finished().lease, done);
+    let lost = w.execute("run_1", 1, "echo begun; sleep 600");
+    w.log_has(&lost, "begun");
+    agent.kill();
+    let _agent = w.process("a1");
+    let mut ended = [w.takes(), w.takes()];
+    ended.sort_by_key(|ended| ended.lease.node);
+    assert_eq!((&ended[0].lease, &ended[0].result.end), (&done, &AttemptEnd::Succeeded));
+    assert_eq!((&ended[1].lease, w.log(&lost).as_str()), (&lost, "begun\n"));
+    assert!(matches!(&ended[1].result.end, AttemptEnd::Failed(Cause::Lost(_))), "{:?}", ended[1]);
+    w.begin("run_2");
+    w.execute("run_2", 0, "echo on it goes");
+    assert_eq!(w.takes().result.end, AttemptEnd::Succeeded);
+}
+
+#[test]
+fn memory_does_not_grow_with_output() {
+    const BYTES: u64 = 200 << 20;
+    let mut w = World::new();
+    w.desk.keeps_logs.store(false, Ordering::SeqCst);
+    let agent = w.process("a1");
+    w.begin("run_1");
+    w.execute("run_1", 0, "true");
+    w.takes();
+    let before = agent.memory_peak();
+    w.execute("run_1", 1, &format!("yes 'a line of the output of a step that says very much' | head -c {BYTES}"));
+    let ended = w.takes();
+    assert_eq!(ended.result.end, AttemptEnd::Succeeded);
+    assert!(ended.log_bytes > BYTES, "{}", ended.log_bytes);
+    let grown = agent.memory_peak() - before;
+    assert!(grown < 64 << 20, "it grew by {} MiB", grown >> 20);
+}

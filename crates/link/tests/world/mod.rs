@@ -48,6 +48,9 @@ pub struct Desk {
     tokens: Mutex<Vec<String>>,
     /// Heartbeats are answered.
     pub answers: AtomicBool,
+    /// Log is kept, and not only counted.
+    pub keeps_logs: AtomicBool,
+    counted: Mutex<u64>,
     /// Log is acknowledged.
     pub takes_logs: AtomicBool,
 }
@@ -115,6 +118,14 @@ impl Desk {
             AgentWord::Heartbeat(_) if self.answers.load(Ordering::SeqCst) => {
                 self.say(number, ServerWord::Renewed(Renewed {}));
             }
+            AgentWord::Log(log) if !self.keeps_logs.load(Ordering::SeqCst) => {
+                let mut counted = self.counted.lock().expect("lock");
+                *counted = log.offset + log.bytes.len() as u64;
+                let length = *counted;
+                self.say(number, ServerWord::LogTaken(LogTaken { lease: log.lease.clone(), length }));
+                // The test is not told: it would have to hear it all.
+                return;
+            }
             AgentWord::Log(log) => {
                 let lease = log.lease.clone().expect("whose");
                 let mut logs = self.logs.lock().expect("lock");
@@ -175,6 +186,8 @@ impl World {
             tokens: Mutex::new(vec!["once".into()]),
             answers: AtomicBool::new(true),
             takes_logs: AtomicBool::new(true),
+            keeps_logs: AtomicBool::new(true),
+            counted: Mutex::default(),
         });
         DESKS.lock().expect("lock").push(desk.clone());
         let mut config = cache::Config::local(&dir.path().join("server"));
@@ -226,26 +239,18 @@ impl World {
 
     pub fn config(&self, name: &str) -> link::Config {
         self.seed(name);
-        let caller_env = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"]
-            .into_iter()
-            .filter_map(|name| Some((name.to_string(), std::env::var(name).ok()?)))
-            .collect();
-        let execution = agent::Config {
-            cache_dir: self.path(name).join("cache"),
-            state_dir: self.path(name).join("state"),
-            slots: 2,
-            executor: executor(),
-            caller_env,
-            secrets: BTreeMap::new(),
-            quota: Default::default(),
-            full_network: Default::default(),
-            images: image::Options::new(self.dir.path()),
-            open_files_soft: None,
-            shared: None,
-            whole_logs: true,
-            keep_failed: false,
-        };
-        link::Config { token: Some("once".into()), ..link::Config::new(&self.url(), name, execution) }.known(CREDENTIAL)
+        config_at(&self.url(), &self.path(name))
+    }
+
+    /// An agent in a process of its own, in folders of this name.
+    pub fn process(&mut self, name: &str) -> Process {
+        self.seed(name);
+        let mut command = Command::new(std::env::current_exe().expect("this test"));
+        command.args(["--exact", "an_agent_in_a_process_of_its_own", "--nocapture"]);
+        command.env(ASKED, format!("{} {}", self.url(), self.path(name).display()));
+        let child = command.stdout(std::process::Stdio::null()).spawn().expect("started");
+        self.session = self.hello().0;
+        Process(child)
     }
 
     /// Says something to the agent that dialled last.
@@ -375,15 +380,65 @@ impl World {
     }
 }
 
-trait AlreadyKnown {
-    fn known(self, credential: &str) -> Self;
+/// The variable that says which agent this process is to be.
+const ASKED: &str = "PACE_TEST_AGENT";
+
+/// Server and folder, in a process that is to be an agent.
+pub fn asked_to_be_an_agent() -> Option<(String, PathBuf)> {
+    let asked = std::env::var(ASKED).ok()?;
+    let (url, folder) = asked.split_once(' ').expect("two words");
+    Some((url.to_string(), folder.into()))
 }
 
-impl AlreadyKnown for link::Config {
-    fn known(mut self, credential: &str) -> Self {
-        self.credential = Some(credential.into());
-        self
+/// An agent's process; killed at the end.
+pub struct Process(std::process::Child);
+
+impl Process {
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.0.kill().expect("killed");
+        self.0.wait().expect("gone");
     }
+
+    /// The most that it ever had in memory, in bytes.
+    pub fn memory_peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An agent that is known to the server already.
+pub fn config_at(url: &str, folder: &std::path::Path) -> link::Config {
+    let caller_env = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_string(), std::env::var(name).ok()?)))
+        .collect();
+    let execution = agent::Config {
+        cache_dir: folder.join("cache"),
+        state_dir: folder.join("state"),
+        slots: 2,
+        executor: executor(),
+        caller_env,
+        secrets: BTreeMap::new(),
+        quota: Default::default(),
+        full_network: Default::default(),
+        images: image::Options::new(folder),
+        open_files_soft: None,
+        shared: None,
+        whole_logs: true,
+        keep_failed: false,
+    };
+    let name = folder.file_name().expect("a name").to_string_lossy();
+    let (token, credential) = (Some("once".into()), Some(CREDENTIAL.into()));
+    link::Config { token, credential, ..link::Config::new(url, &name, execution) }
 }
 
 /// Sandboxes where they can be had: what is tested here is not isolation.
