@@ -2,6 +2,8 @@
 
 #[path = "server_faults/deaths.rs"]
 mod deaths;
+#[path = "server_faults/postgres.rs"]
+mod postgres;
 #[path = "server_faults/replicas.rs"]
 mod replicas;
 #[path = "server_faults/scene.rs"]

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use server::records::Project;
 use store::{Batch, Change, Expect, Location, Store};
 
 /// Nothing here depends on how fast it is; this ends what hangs.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Lines that each run prints.
 pub const LINES: usize = 40;
 
@@ -91,10 +91,6 @@ impl Scene {
             .build()
             .into();
         Scene { folder, port: free_port(), token, database, http }
-    }
-
-    pub fn repository(&self) -> PathBuf {
-        self.folder.path().join("repository")
     }
 
     /// Starts the server and waits until it leads.
@@ -200,8 +196,13 @@ impl Scene {
     /// Waits for all runs to end, and holds each against what it must be: a success, once, with its whole log.
     pub fn all_is_there(&self, runs: &[String]) {
         for run in runs {
-            self.until(&format!("run {run} ends"), || self.run(run)["run"]["ended"] == json!(true));
-            let shape = self.run(run);
+            let end = Instant::now() + PATIENCE;
+            let mut shape = self.run(run);
+            while shape["run"]["ended"] != json!(true) {
+                assert!(Instant::now() < end, "{run} does not end: {shape:#}\n{}", self.logs());
+                std::thread::sleep(Duration::from_millis(20));
+                shape = self.run(run);
+            }
             assert_eq!(shape["run"]["state"], json!("success"), "{run}: {shape:#}");
             let log = self.get(&format!("/api/v1/runs/{run}/steps/build/log")).expect("a log");
             let wanted: String = (1..=LINES).map(|line| format!("line {line} of {run}\n")).collect();
@@ -226,7 +227,8 @@ impl Scene {
         let end = Instant::now() + PATIENCE;
         while !holds() {
             if Instant::now() > end {
-                panic!("waited in vain: {what}\n{}", self.logs());
+                let active = self.get("/api/v1/runs?active=true").unwrap_or_default();
+                panic!("waited in vain: {what}\n{active}\n{}", self.logs());
             }
             std::thread::sleep(Duration::from_millis(20));
         }

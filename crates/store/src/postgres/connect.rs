@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::BuilderVerifierExt;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
@@ -163,9 +163,11 @@ impl Tokio {
     }
 
     pub(super) fn wait<T>(&self, future: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        match &self.0 {
-            Some(runtime) => runtime.block_on(future),
-            None => Err(StoreError::Unavailable("it was closed".into())),
+        let Some(runtime) = &self.0 else { return Err(StoreError::Unavailable("it was closed".into())) };
+        // A caller may be a worker of a runtime of its own, which would not allow to wait without a word.
+        match Handle::try_current().map(|caller| caller.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| runtime.block_on(future)),
+            _ => runtime.block_on(future),
         }
     }
 }
@@ -181,6 +183,16 @@ impl Drop for Tokio {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_of_another_runtime_may_wait_for_it() {
+        let (ours, theirs) = (Tokio::new().unwrap(), Runtime::new().unwrap());
+        let answer = theirs.block_on(async move {
+            let asked = tokio::spawn(async move { (ours.wait(async { Ok(7) }), ours) });
+            asked.await.map(|(answer, _ours)| answer).unwrap()
+        });
+        assert_eq!(answer, Ok(7));
+    }
 
     #[test]
     fn ways_to_verify_are_taken_out_of_the_address() {
