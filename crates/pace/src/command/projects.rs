@@ -23,8 +23,8 @@ pub enum ProjectsCommand {
     Add {
         /// Its name: `web`, `team/web`
         name: String,
-        /// What git fetches: an address, or a path on the server
-        repository: String,
+        /// What git fetches: an address, or a path on the server; without it the server makes one to push to
+        repository: Option<String>,
         /// Who sends its webhooks: github, gitlab, gitea, bitbucket or generic
         #[arg(long, value_name = "NAME", default_value = "generic")]
         forge: String,
@@ -81,7 +81,7 @@ pub fn run(args: &ProjectsArgs, screen: &mut Screen) -> Ended {
         } => {
             let body = json!({
                 "name": name,
-                "repository": repository,
+                "repository": repository.clone().unwrap_or_default(),
                 "forge": forge,
                 "forge_name": forge_name.clone().unwrap_or_default(),
                 "default_branch": branch,

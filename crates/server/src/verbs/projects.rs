@@ -109,9 +109,6 @@ pub async fn add_project(
         ..Project::default()
     };
     let project = applied(shared, fresh, settings)?;
-    if project.repository.is_empty() {
-        return Err(Problem::invalid("a project needs `repository`: what git fetches"));
-    }
     let change = Change::put(now(), &who.name, "project.created", &project, Expect::Absent);
     match write(shared, vec![change]).await {
         Ok(versions) => Ok(Kept { value: project, version: versions.first().copied().unwrap_or_default() }),
@@ -241,21 +238,12 @@ fn line(name: &str, text: String) -> Result<String, Problem> {
     Ok(text)
 }
 
-/// Git takes options and helpers (`ext::`) where addresses stand.
+/// Git takes options and helpers (`ext::`) where addresses stand, so an address is read first.
+/// An empty one is the server's own, to which people push.
 fn check_repository(repository: &str) -> Result<(), Problem> {
-    let known =
-        ["https://", "http://", "ssh://", "git://", "file:///", "/"].iter().any(|start| repository.starts_with(start));
-    let short_ssh = repository.split_once('@').is_some_and(|(user, rest)| {
-        !user.is_empty()
-            && user.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-            && rest.contains(':')
-            && !rest.contains("::")
-    });
-    match repository.is_empty() || known || (short_ssh && !repository.starts_with('-')) {
+    match repository.is_empty() {
         true => Ok(()),
-        false => Err(Problem::invalid(
-            "`repository` is an address that git fetches from: `https://…`, `ssh://…`, `git@host:path`, or a path on the server",
-        )),
+        false => forge::git::Address::parse(repository).map(drop).map_err(|error| Problem::invalid(error.to_string())),
     }
 }
 
