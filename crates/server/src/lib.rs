@@ -39,6 +39,7 @@ pub mod sources;
 pub mod stopping;
 pub mod verbs;
 pub mod watch;
+pub mod web;
 
 pub use config::Config;
 pub use listen::{Server, StartError};

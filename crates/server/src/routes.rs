@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::desk::HubOrder;
 use crate::hub::Counter;
 use crate::listen::below_cache;
-use crate::{Shared, api, badges, githost, hooks, observe};
+use crate::{Shared, api, badges, githost, hooks, observe, web};
 
 /// All routes. Called within the runtime.
 pub(crate) fn all(shared: &Arc<Shared>, cache: Routes, orders: UnboundedReceiver<HubOrder>) -> Routes {
@@ -29,6 +29,7 @@ pub(crate) fn all(shared: &Arc<Shared>, cache: Routes, orders: UnboundedReceiver
         .merge(hooks::routes(shared.clone()))
         .merge(githost::routes(shared.clone()))
         .merge(badges::routes(shared.clone()))
+        .merge(web::routes(shared.clone()))
         .layer(map_response_with_state(shared.clone(), count));
     let agents = AgentsServer::new(Arc::new(Counter(shared.hub.clone())));
     Routes { http, grpc: grpc.route_service(&format!("/{SERVICE}/{{*method}}"), agents) }

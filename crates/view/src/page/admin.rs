@@ -67,7 +67,16 @@ impl Users {
                     @if !row.admin && row.roles.is_empty() { span .muted { "no role" } }
                 }
                 td .muted { @if row.disabled { "cannot sign in" } @else if row.elsewhere { "signs in elsewhere" } @else { "password" } }
-                td .right { @if row.name != frame.visitor.name { (remove(csrf, "/users/remove", &row.name, &row.name)) } }
+                td .right { @if row.name != frame.visitor.name {
+                    @if !row.elsewhere {
+                        form method="post" action="/users/password" .inline {
+                            (part::csrf(csrf))
+                            input type="hidden" name="key" value=(row.name);
+                            button .small type="submit" { "New password" }
+                        }
+                        " "
+                    }
+                    (remove(csrf, "/users/remove", &row.name, &row.name)) } }
             } }
         };
         let rows: Vec<Markup> = self.rows.iter().map(row).collect();
@@ -82,8 +91,9 @@ impl Users {
             form method="post" action="/users" .sheet {
                 (part::csrf(csrf))
                 h2 { "New user" }
-                (Field { required: true, ..Field::text("name", "Name", "") }.html())
-                (Field { kind: "password", required: true, autocomplete: "new-password", help: "At least 10 characters; the user changes it later.", ..Field::text("password", "First password", "") }.html())
+                p .help { "Without a name you get a link by which somebody chooses name and password." }
+                (Field::text("name", "Name", "").html())
+                (Field { kind: "password", autocomplete: "new-password", help: "At least 10 characters. Empty: it has only tokens, or signs in elsewhere.", ..Field::text("password", "First password", "") }.html())
                 (part::tick("admin", "Administrator of the server", false, ""))
                 div .actions { button .primary type="submit" { "Add user" } }
             }

@@ -102,15 +102,22 @@ impl Look {
     fn classes(self, out: &mut String) {
         let (front, ground) = if self.swapped { (self.ground, self.front) } else { (self.front, self.ground) };
         // Writing to a String cannot fail.
-        let _ = front.map_or(Ok(()), |color| write!(out, "f{color} "));
-        let _ = ground.map_or(Ok(()), |color| write!(out, "b{color} "));
+        let _ = match front {
+            Some(color) => write!(out, "f{color} "),
+            None if self.swapped => write!(out, "fd "),
+            None => Ok(()),
+        };
+        let _ = match ground {
+            Some(color) => write!(out, "b{color} "),
+            None if self.swapped => write!(out, "bd "),
+            None => Ok(()),
+        };
         let flags = [
             (self.bold, "bold "),
             (self.dim, "dim "),
             (self.italic, "ital "),
             (self.underlined, "under "),
             (self.struck, "struck "),
-            (self.swapped, "swap "),
         ];
         flags.iter().filter(|(set, _)| *set).for_each(|(_, name)| out.push_str(name));
         out.truncate(out.trim_end().len());
@@ -186,7 +193,7 @@ mod tests {
             shown("\x1b[38;5;208mo\x1b[39m\x1b[48:2:255:0:0mr"),
             "<span class=\"f208\">o</span><span class=\"b196\">r</span>"
         );
-        assert_eq!(shown("\x1b[92;7mx\x1b[27my"), "<span class=\"b10 swap\">x</span><span class=\"f10\">y</span>");
+        assert_eq!(shown("\x1b[92;7mx\x1b[27my"), "<span class=\"fd b10\">x</span><span class=\"f10\">y</span>");
     }
 
     #[test]

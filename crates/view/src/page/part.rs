@@ -45,7 +45,7 @@ impl Tone {
             "failure" => Tone::Bad,
             "infrastructure" | "refused" => Tone::Warn,
             "running" => Tone::Busy,
-            "queued" | "held" => Tone::Wait,
+            "queued" | "held" | "asking" => Tone::Wait,
             _ => Tone::Quiet,
         }
     }

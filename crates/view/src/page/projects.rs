@@ -110,13 +110,12 @@ pub struct NewProject {
 }
 
 /// The forges that a project may be at.
-pub const FORGES: [(&str, &str); 6] = [
+pub const FORGES: [(&str, &str); 5] = [
     ("generic", "none, or another"),
     ("github", "GitHub"),
     ("gitlab", "GitLab"),
     ("gitea", "Gitea or Forgejo"),
     ("bitbucket", "Bitbucket"),
-    ("git", "a bare repository"),
 ];
 
 impl NewProject {

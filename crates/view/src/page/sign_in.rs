@@ -42,34 +42,57 @@ impl SignIn {
     }
 }
 
-/// The form that makes the first administrator.
+/// What a link that works once is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SetUp {
-    /// The secret of the link.
-    pub token: String,
+pub enum LinkKind {
+    /// Makes the first administrator.
+    #[default]
+    SetUp,
+    /// Makes a user.
+    Invite,
+    /// Gives this user a new password.
+    Password(String),
+}
+
+/// The form behind a link that works once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkPage {
+    /// What the link is for.
+    pub kind: LinkKind,
+    /// Where the form goes.
+    pub action: String,
     /// The name that was given.
     pub name: String,
     /// Why it did not work.
     pub trouble: String,
 }
 
-impl SetUp {
+impl LinkPage {
     /// The page.
     pub fn page(&self, frame: &Frame) -> String {
+        let (title, text) = match &self.kind {
+            LinkKind::SetUp => {
+                ("Welcome to Paceline", "This link works once. It makes you the administrator of this server.")
+            }
+            LinkKind::Invite => ("Welcome to Paceline", "You were invited. This link works once."),
+            LinkKind::Password(_) => ("A new password", "This link works once. You sign in anew everywhere."),
+        };
         let main = html! {
             div .narrow {
-                h1 { "Welcome to Paceline" }
-                p { "This link works once. It makes you the administrator of this server." }
+                h1 { (title) }
+                p { (text) }
                 (part::trouble(&self.trouble))
-                form method="post" action="/setup" .sheet {
+                form method="post" action=(self.action) .sheet {
                     (part::csrf(&frame.visitor.csrf))
-                    input type="hidden" name="token" value=(self.token);
-                    (Field { required: true, autocomplete: "username", help: "What you sign in with.", ..Field::text("name", "Your name", &self.name) }.html())
+                    @match &self.kind {
+                        LinkKind::Password(user) => p { "For " strong { (part::said(user)) } },
+                        _ => (Field { required: true, autocomplete: "username", help: "What you sign in with: a-z 0-9 . _ - @ +", ..Field::text("name", "Your name", &self.name) }.html()),
+                    }
                     (Field { required: true, kind: "password", autocomplete: "new-password", help: "At least 10 characters.", ..Field::text("password", "Password", "") }.html())
                     div .actions { button .primary type="submit" { "Begin" } }
                 }
             }
         };
-        frame.page("Welcome", &[], None, main)
+        frame.page(title, &[], None, main)
     }
 }

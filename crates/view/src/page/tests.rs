@@ -8,7 +8,7 @@ use super::projects::{NewProject, ProjectRow, Projects};
 use super::run::{Approval, ArtifactRow, RunPage};
 use super::secrets::{SecretRow, Secrets};
 use super::settings::Settings;
-use super::sign_in::{SetUp, SignIn};
+use super::sign_in::{LinkKind, LinkPage, SignIn};
 use super::step::{StepPage, Window, attempts};
 use super::tokens::{TokenRow, Tokens};
 use super::trigger::Trigger;
@@ -125,7 +125,8 @@ fn all() -> Vec<(&'static str, String)> {
                 .page(&frame),
         ),
         ("sign in", SignIn { name: s(), next: s(), trouble: s(), elsewhere: Some(s()) }.page(&frame)),
-        ("set up", SetUp { token: s(), name: s(), trouble: s() }.page(&frame)),
+        ("link", LinkPage { kind: LinkKind::SetUp, action: "/setup/x".into(), name: s(), trouble: s() }.page(&frame)),
+        ("password", LinkPage { kind: LinkKind::Password(s()), ..LinkPage::default() }.page(&frame)),
         ("secrets", Secrets { project: s(), rights, rows: vec![secret], trouble: s() }.page(&frame)),
         (
             "tokens",
