@@ -4,6 +4,7 @@
 // ---- parts of a page that are fetched anew when the server says that something changed
 
 const LIVE_PAUSE_MS = 700;
+const TICK_MS = 5000;
 
 function live(url) {
   let pending = false, again = false;
@@ -11,11 +12,13 @@ function live(url) {
     if (pending) { again = true; return; }
     pending = true;
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" }, credentials: "same-origin" });
+      const answer = await fetch(location.href, { headers: { accept: "text/html", "x-live": "1" }, credentials: "same-origin" });
       if (answer.ok) swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
     } catch { /* the server is away; the stream says when it is back */ }
     setTimeout(() => { pending = false; if (again) { again = false; refresh(); } }, LIVE_PAUSE_MS);
   };
+  // What runs takes longer without anything happening.
+  setInterval(() => { if (!document.hidden && document.querySelector(".state.busy")) refresh(); }, TICK_MS);
   return stream(() => url, { changed: refresh, open: refresh });
 }
 

@@ -69,20 +69,23 @@ impl Scene {
         let mut child = self.clean(command).spawn().expect("pace starts");
         let lines = lines_of(child.stdout.take().expect("piped"));
         self.server = Some(Process(child));
-        let said = |start: &str| loop {
+        let url = self.said(&lines, " on ");
+        if self.url.is_empty() {
+            self.url = url;
+            self.link = self.said(&lines, "administrator: ");
+        }
+        // What it says later must not block it.
+        std::thread::spawn(move || lines.iter().for_each(drop));
+    }
+
+    /// What the server says after this.
+    fn said(&self, lines: &Receiver<String>, start: &str) -> String {
+        loop {
             let line = lines.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no `{start}`:\n{}", self.told()));
             if let Some((_, rest)) = line.split_once(start) {
                 return rest.to_owned();
             }
-        };
-        if self.url.is_empty() {
-            self.url = said(" on ");
-            self.link = said("administrator: ");
-        } else {
-            said(" on ");
         }
-        // What it says later must not block it.
-        std::thread::spawn(move || lines.iter().for_each(drop));
     }
 
     fn clean(&self, mut command: Command) -> Command {

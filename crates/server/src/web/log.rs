@@ -158,3 +158,95 @@ fn bytes(store: &Store, log: &LogId, from: u64, max: usize) -> Result<Vec<u8>, S
 fn ends(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{AttemptNo, NodeIx};
+    use store::{Batch, Location, LogChunk};
+
+    use super::*;
+
+    struct World {
+        // Kept for its folder.
+        _folder: tempfile::TempDir,
+        store: Store,
+        lines: Lines,
+        log: LogId,
+        text: Vec<u8>,
+    }
+
+    /// A log whose line `n` is `line n` with so many more bytes.
+    fn log_of(count: u64, padding: usize) -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&Location::Sqlite(folder.path().join("db"))).expect("opens");
+        let epoch = store.lead("test").expect("asked").expect("leads");
+        let log = LogId { run: "r1".into(), node: NodeIx(0), attempt: AttemptNo(1) };
+        let line = |n: u64| format!("{} line {n}{}\n", 1_795_255_082_000 + n, "x".repeat(padding));
+        let text: Vec<u8> = (1..=count).flat_map(|n| line(n).into_bytes()).collect();
+        for (at, part) in text.chunks(200_000).enumerate() {
+            let chunk = LogChunk { log: log.clone(), offset: at as u64 * 200_000, bytes: part.to_vec() };
+            store.append(Some(epoch), Batch { logs: vec![chunk], ..Batch::default() }).expect("appended");
+        }
+        World { _folder: folder, store, lines: Lines::default(), log, text }
+    }
+
+    impl World {
+        fn at(&mut self, at: At) -> Window {
+            let window = window(&self.store, &mut self.lines, &self.log, at).expect("read");
+            let end = window.end() as usize;
+            assert_eq!(window.bytes, self.text[window.from as usize..end], "{at:?}");
+            assert!(window.bytes.is_empty() || window.bytes.ends_with(b"\n"), "{at:?}: whole lines");
+            assert_eq!(window.length, self.text.len() as u64);
+            window
+        }
+        /// The number that the first line says of itself, and the one it has.
+        fn first(window: &Window) -> (u64, u64) {
+            let text = String::from_utf8_lossy(&window.bytes);
+            let said = text.split(' ').nth(2).and_then(|rest| rest.trim_end_matches('\n').split(['x', '\n']).next());
+            (said.and_then(|said| said.parse().ok()).expect("a number"), window.first_line)
+        }
+    }
+
+    #[test]
+    fn a_short_log_is_shown_whole() {
+        let mut world = log_of(3, 0);
+        let window = world.at(At::Tail);
+        assert_eq!((window.from, window.first_line, window.end()), (0, 1, world.text.len() as u64));
+    }
+
+    #[test]
+    fn lines_know_their_numbers_wherever_a_window_begins() {
+        let mut world = log_of(40_000, 60);
+        let tail = world.at(At::Tail);
+        assert_eq!(tail.end(), world.text.len() as u64);
+        let (said, is) = World::first(&tail);
+        assert_eq!(said, is);
+        let before = world.at(At::Before(tail.from));
+        assert_eq!(before.end(), tail.from, "no line is left out or shown twice");
+        for at in [At::From(0), At::From(1), At::From(777_777), At::Line(1), At::Line(20_000), At::Line(40_000)] {
+            let (said, is) = World::first(&world.at(at));
+            assert_eq!(said, is, "{at:?}");
+        }
+        assert_eq!(World::first(&world.at(At::Line(20_000))).0, 20_000);
+    }
+
+    #[test]
+    fn places_that_are_not_there_show_the_end() {
+        let mut world = log_of(10, 0);
+        for at in [At::From(u64::MAX), At::Line(u64::MAX), At::Line(11)] {
+            assert_eq!(world.at(at).end(), world.text.len() as u64, "{at:?}");
+        }
+        assert_eq!(world.at(At::Before(0)).from, 0);
+        let mut empty = log_of(0, 0);
+        assert_eq!(empty.at(At::Tail), Window { first_line: 1, ..Window::default() });
+    }
+
+    #[test]
+    fn the_longest_lines_are_shown_one_by_one() {
+        let mut world = log_of(30, LOG_LINE_BYTES_MAX - 40);
+        let (said, is) = World::first(&world.at(At::Tail));
+        assert_eq!(said, is);
+        let whole = whole_lines(&world.store, &world.log, 0, 1, 500).expect("read");
+        assert!(!whole.is_empty() && whole.ends_with(b"\n"));
+    }
+}

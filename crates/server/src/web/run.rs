@@ -86,18 +86,19 @@ fn approvals(summary: &RunSummary, facts: &[Fact], view: &RunView, who: &Who, ri
 }
 
 fn artifacts(summary: &RunSummary, view: &RunView) -> Vec<ArtifactRow> {
-    let results = view.steps().iter().filter_map(|step| step.result.as_ref());
-    let row = |artifact: &model::ArtifactRef| ArtifactRow {
+    let row = |step: &str, artifact: &model::ArtifactRef| ArtifactRow {
         name: artifact.name.clone(),
         version: artifact.version.clone().unwrap_or_default(),
         files: artifact.files.len(),
         href: format!(
-            "/api/v1/runs/{}/artifacts/{}",
+            "/api/v1/runs/{}/artifacts/{}{}",
             path::encoded(summary.run.as_str()),
-            path::encoded(&artifact.name).replace('/', "%2F")
+            path::encoded(&artifact.name).replace('/', "%2F"),
+            path::query(&[("step", step)])
         ),
     };
-    results.flat_map(|result| result.artifacts.iter().map(row)).collect()
+    let results = view.steps().iter().filter_map(|step| Some((&step.name, step.result.as_ref()?)));
+    results.flat_map(|(name, result)| result.artifacts.iter().map(move |artifact| row(name, artifact))).collect()
 }
 
 /// `POST …/cancel`
