@@ -72,7 +72,8 @@ impl Scene {
         let url = self.said(&lines, " on ");
         if self.url.is_empty() {
             self.url = url;
-            self.link = self.said(&lines, "administrator: ");
+            // It stands in a line of its own.
+            self.link = format!("http://{}", self.said(&lines, "http://"));
         }
         // What it says later must not block it.
         std::thread::spawn(move || lines.iter().for_each(drop));
