@@ -25,6 +25,7 @@ use crate::desk::{Desk, HubOrder, RunCard};
 use crate::live::{Happened, Live};
 
 pub use conversation::{Counter, Words};
+pub use register::BUILTIN;
 
 /// Values of the secrets that an attempt asks for, or a sentence why not. Blocks.
 pub type Secrets = dyn Fn(&RunCard, &[String]) -> Result<BTreeMap<String, String>, String> + Send + Sync;

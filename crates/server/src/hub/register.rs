@@ -16,7 +16,7 @@ const NAME_BYTES_MAX: usize = 64;
 const LABELS_MAX: usize = 64;
 const LABEL_BYTES_MAX: usize = 64;
 /// Name of the agent in the server's own process.
-pub(super) const BUILTIN: &str = "local";
+pub const BUILTIN: &str = "local";
 
 impl Hub {
     /// Registers an agent. Blocks.

@@ -11,6 +11,7 @@ use super::{Page, bounded, may_server, shown};
 use crate::Shared;
 use crate::authentication::{off, write};
 use crate::clock::now;
+use crate::hub::BUILTIN;
 use crate::live::Happened;
 use crate::problem::Problem;
 use crate::records::RegisteredAgent;
@@ -32,9 +33,16 @@ pub async fn agents(
     may_server(who, Action::SeeAgents)?;
     let (shared, after, max) = (shared.clone(), after.to_owned(), bounded(max));
     off(move || {
-        Ok(Page::cut(shared.store.records("", &after, max + 1)?, max, |kept: &Kept<RegisteredAgent>| {
-            kept.value.name.clone()
-        }))
+        let all = shared.store.records("", &after, max + 1)?;
+        let mut page = Page::cut(all, max, |kept: &Kept<RegisteredAgent>| kept.value.name.clone());
+        if after.is_empty() {
+            // The one in the server's own process is in no store.
+            let local = shared.hub.agents().into_iter().filter(|line| line.agent.as_str() == BUILTIN);
+            let known =
+                local.map(|line| RegisteredAgent { name: line.agent.to_string(), ..RegisteredAgent::default() });
+            page.items.splice(0..0, known.map(|value| Kept { value, version: 0 }));
+        }
+        Ok(page)
     })
     .await
 }
