@@ -203,7 +203,7 @@ fn a_push_becomes_a_green_run_with_its_whole_log_and_is_done_again_on_demand() {
     let wanted: String = (1..=20).map(|line| format!("line {line}\n")).collect();
     assert_eq!(scene.get(&format!("/api/v1/runs/{id}/steps/build/log")), wanted);
     assert_eq!(scene.get(&format!("/api/v1/runs/{id}/steps/test/log")), "made\n");
-    let (status, again) = scene.post(&format!("/api/v1/runs/{id}/rerun"), &json!({ "which": "all" }));
+    let (status, again) = scene.post(&format!("/api/v1/runs/{id}/rerun"), &json!({ "what": "all" }));
     assert_eq!(status, 201, "{again}");
     scene.reaches(2, "success");
 }
