@@ -7,7 +7,7 @@ const readline = require("node:readline");
 const { chromium } = require("playwright-core");
 
 const [scene, url, link, repository, pictures] = process.argv.slice(2);
-const DEADLINE_MS = 120_000;
+const DEADLINE_MS = 25_000;
 const answers = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
 /** Asks the test for something, and waits until it is done. */

@@ -102,10 +102,24 @@ pub(super) async fn enter(State(web): State<Arc<Web>>, mut request: Request, nex
     };
     if let Some(Failed(problem)) = response.extensions_mut().remove::<Failed>() {
         response = said(&visit, &problem, is_read.then_some(place.as_str()));
-    } else if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        response = said(&visit, &Problem::new("method-not-allowed", "this address takes nothing like that"), None);
+    } else if let Some(problem) = refused(&response) {
+        response = said(&visit, &problem, None);
     }
     secured(response, &visit)
+}
+
+/// What the routes themselves refuse: a number that is none, a method that an address does not take.
+fn refused(response: &Response) -> Option<Problem> {
+    let is_page =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    if is_page || !response.status().is_client_error() {
+        return None;
+    }
+    Some(match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED => Problem::new("method-not-allowed", "this address takes nothing like that"),
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new("too-large", "the form is larger than any of ours"),
+        _ => Problem::not_found("there is no page at this address"),
+    })
 }
 
 fn stranger() -> Asker {

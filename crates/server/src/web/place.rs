@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::Uri;
 use tower::ServiceExt;
 
-use super::enter::Failed;
+use super::enter::{Failed, Visit};
 use crate::problem::Problem;
 
 /// Answers what is asked of a project.
@@ -15,6 +15,10 @@ pub(super) async fn within(places: Router, mut request: Request) -> Response {
         Some(uri) => *request.uri_mut() = uri,
         None => return nothing().await.into_response(),
     }
+    // What the outer route took from the path is no part of the inner one.
+    let visit = request.extensions_mut().remove::<Visit>();
+    request.extensions_mut().clear();
+    visit.map(|visit| request.extensions_mut().insert(visit));
     match places.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
