@@ -35,6 +35,7 @@ async function open(context) {
 }
 
 async function picture(page, name) {
+  console.log(`picture ${name}`);
   await page.screenshot({ path: path.join(pictures, `${name}.png`), fullPage: true });
 }
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 const PACE: &str = env!("CARGO_BIN_EXE_pace");
@@ -116,7 +116,11 @@ impl Scene {
         let errors = lines_of(browser.stderr.take().expect("piped"));
         let mut browser = Process(browser);
         loop {
-            let Ok(line) = lines.recv_timeout(DEADLINE) else { break };
+            let line = match lines.recv_timeout(DEADLINE) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the browser says nothing any more\n{}", self.told()),
+            };
             match line.split_once(' ').unwrap_or((&line, "")) {
                 ("ASK", "kill") => self.server = None,
                 ("ASK", "start") => {

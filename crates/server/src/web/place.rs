@@ -18,7 +18,9 @@ pub(super) async fn within(places: Router, mut request: Request) -> Response {
     // What the outer route took from the path is no part of the inner one.
     let visit = request.extensions_mut().remove::<Visit>();
     request.extensions_mut().clear();
-    visit.map(|visit| request.extensions_mut().insert(visit));
+    if let Some(visit) = visit {
+        request.extensions_mut().insert(visit);
+    }
     match places.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
