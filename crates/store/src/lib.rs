@@ -5,6 +5,7 @@
 //! group commit) and PostgreSQL (a leader's lock with an epoch that every append of the leader checks). Callers are many
 //! threads: what they append at the same time shares one commit.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod batch;
 mod cell;

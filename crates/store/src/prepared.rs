@@ -10,7 +10,7 @@ use crate::{LogChunk, ProjectFact, StoreError};
 const LOG_PIECE_BYTES: usize = 128 << 10;
 
 /// A name: of a run, a project, a record, a delivery, an errand. Databases keep an index of them.
-const NAME_BYTES_MAX: usize = 1024;
+const NAME_BYTES_MAX: usize = 2048;
 /// What became of a delivery, in a sentence.
 const OUTCOME_BYTES_MAX: usize = 4096;
 /// What of a branch, a pipeline's name or an artifact's name is looked up by.

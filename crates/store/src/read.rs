@@ -92,29 +92,7 @@ impl Reader {
     }
 
     pub(crate) fn runs(&self, query: &RunQuery) -> Result<Vec<Sequenced<RunSummary>>, StoreError> {
-        let mut params = Vec::new();
-        let mut conditions = Vec::new();
-        let mut narrow = |column: &str, param: Param| {
-            params.push(param);
-            conditions.push(format!("{column} ?{}", params.len()));
-        };
-        let RunQuery { project, branch, commit, pipeline, active, outcome, before, max } = query;
-        project.iter().for_each(|project| narrow("project =", text(project.as_str())));
-        branch.iter().for_each(|branch| narrow("branch =", Param::Text(indexed(branch))));
-        commit
-            .iter()
-            .filter(|commit| !commit.is_empty())
-            .for_each(|commit| narrow("revision <> '' AND revision =", Param::Text(indexed(commit))));
-        pipeline.iter().for_each(|pipeline| narrow("pipeline =", Param::Text(indexed(pipeline))));
-        outcome.iter().for_each(|outcome| narrow("outcome =", text(outcome.word())));
-        before.iter().for_each(|before| narrow("key <", Param::Int(int(*before))));
-        if *active {
-            conditions.push("ended IS NULL".into());
-        }
-        let conditions =
-            if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
-        let max = if *max == 0 { 50 } else { (*max).min(RUNS_MAX) };
-        let sql = format!("SELECT key, summary FROM runs {conditions} ORDER BY key DESC LIMIT {max}");
+        let (sql, params) = list_of_runs(query);
         let rows = self.query(&sql, &params)?;
         rows.into_iter().map(|mut row| Ok(Sequenced { sequence: row.int()?, value: row.json()? })).collect()
     }
@@ -279,6 +257,32 @@ impl Reader {
     }
 }
 
+fn list_of_runs(query: &RunQuery) -> (String, Vec<Param>) {
+    let mut params = Vec::new();
+    let mut conditions = Vec::new();
+    let mut narrow = |column: &str, param: Param| {
+        params.push(param);
+        conditions.push(format!("{column} ?{}", params.len()));
+    };
+    let RunQuery { project, branch, commit, pipeline, active, outcome, before, max } = query;
+    project.iter().for_each(|project| narrow("project =", text(project.as_str())));
+    branch.iter().for_each(|branch| narrow("branch =", Param::Text(indexed(branch))));
+    commit
+        .iter()
+        .filter(|commit| !commit.is_empty())
+        .for_each(|commit| narrow("revision <> '' AND revision =", Param::Text(indexed(commit))));
+    pipeline.iter().for_each(|pipeline| narrow("pipeline =", Param::Text(indexed(pipeline))));
+    outcome.iter().for_each(|outcome| narrow("outcome =", text(outcome.word())));
+    before.iter().for_each(|before| narrow("key <", Param::Int(int(*before))));
+    if *active {
+        conditions.push("ended IS NULL".into());
+    }
+    let conditions = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
+    let max = if *max == 0 { 50 } else { (*max).min(RUNS_MAX) };
+    let sql = format!("SELECT key, summary FROM runs {conditions} ORDER BY key DESC LIMIT {max}");
+    (sql, params)
+}
+
 const DELIVERY: &str = "id, project, at, source, headers, encoding, length, body";
 
 /// Columns as in [`DELIVERY`].
@@ -309,4 +313,42 @@ fn kept<T: Record>(mut row: Row) -> Result<Kept<T>, StoreError> {
 
 fn limit(max: usize) -> Param {
     Param::Int(int(max as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::RunOutcome;
+
+    use super::*;
+
+    /// With a million runs a list that reads them all, or sorts them, takes seconds.
+    #[test]
+    fn every_list_of_runs_is_answered_from_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        drop(sqlite::Writing::open(&path).unwrap());
+        let reader = Reader::Sqlite(sqlite::Reading::new(&path));
+        let all = RunQuery::default();
+        let narrowed = [
+            RunQuery { branch: Some("main".into()), ..all.clone() },
+            RunQuery { pipeline: Some("ci".into()), ..all.clone() },
+            RunQuery { outcome: Some(RunOutcome::Failed), ..all.clone() },
+            RunQuery { commit: Some("c".into()), ..all.clone() },
+            RunQuery { active: true, ..all.clone() },
+        ];
+        let of_project = |query: &RunQuery| RunQuery { project: Some(ProjectId::new("web")), ..query.clone() };
+        let mut queries: Vec<_> = narrowed.iter().map(of_project).collect();
+        queries.extend(narrowed[2..].iter().cloned());
+        queries.push(of_project(&all));
+        for query in queries {
+            for before in [None, Some(7)] {
+                let (sql, params) = list_of_runs(&RunQuery { before, ..query.clone() });
+                let steps = reader.query(&format!("EXPLAIN QUERY PLAN {sql}"), &params).unwrap();
+                let plan: Vec<_> = steps.into_iter().map(|step| format!("{step:?}")).collect();
+                let plan = plan.join("\n");
+                assert!(!plan.contains("TEMP B-TREE"), "{query:?} sorts:\n{plan}");
+                assert!(plan.contains("USING INDEX runs_"), "{query:?} reads all:\n{plan}");
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The one thread that writes: it takes everything that waits, appends it in one commit, and tells each how it ended.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,6 +43,8 @@ pub(crate) enum Backend {
 pub(crate) struct Writer {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    /// Nobody is left who would wait for the database to come back.
+    closing: Arc<AtomicBool>,
 }
 
 impl Backend {
@@ -94,13 +98,17 @@ impl Backend {
 impl Writer {
     pub(crate) fn start(mut backend: Backend) -> Result<Writer, StoreError> {
         let (jobs, inbox) = mpsc::channel();
+        let closing = Arc::new(AtomicBool::new(false));
+        if let Backend::Postgres(postgres) = &mut backend {
+            postgres.gives_up_when(closing.clone());
+        }
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || serve(&mut backend, &inbox));
         let thread = thread.map_err(|error| StoreError::Unavailable(format!("no thread can be started: {error}")))?;
-        Ok(Writer { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Writer { jobs: Some(jobs), thread: Some(thread), closing })
     }
 
     pub(crate) fn append(&self, append: Append) {
-        if let Err(Job::Append(append)) = self.send(Job::Append(append)) {
+        if let Some(Job::Append(append)) = self.send(Job::Append(append)) {
             (append.done)(Err(stopped()));
         }
     }
@@ -113,14 +121,17 @@ impl Writer {
         let (answer, answered) = sync_channel(1);
         // Nobody hears the answer of a caller that is gone.
         let call = Job::Call(Box::new(move |backend| drop(answer.send(call(backend)))));
-        self.send(call).map_err(|_| stopped())?;
+        if self.send(call).is_some() {
+            return Err(stopped());
+        }
         answered.recv().unwrap_or_else(|_| Err(stopped()))
     }
 
-    fn send(&self, job: Job) -> Result<(), Job> {
+    /// Gives a job back that nobody takes any more.
+    fn send(&self, job: Job) -> Option<Job> {
         match &self.jobs {
-            Some(jobs) => jobs.send(job).map_err(|unsent| unsent.0),
-            None => Err(job),
+            Some(jobs) => jobs.send(job).err().map(|unsent| unsent.0),
+            None => Some(job),
         }
     }
 }
@@ -128,6 +139,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.jobs = None;
+        self.closing.store(true, Ordering::Relaxed);
         let Some(thread) = self.thread.take() else { return };
         // The last clone may go on the writer's own thread, in a callback.
         if thread.thread().id() != std::thread::current().id() {

@@ -10,6 +10,7 @@ mod migrate;
 mod write;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,7 @@ pub(crate) struct Writing {
     memory_of: u64,
     not_before: Instant,
     pause: Duration,
+    closing: Arc<AtomicBool>,
 }
 
 struct Session {
@@ -107,6 +109,7 @@ pub(crate) fn open(url: &str) -> Result<(Reading, Writing), StoreError> {
         memory_of: 0,
         not_before: Instant::now(),
         pause: PAUSE.0,
+        closing: Arc::default(),
     };
     Ok((Reading { tokio, way, pool: Mutex::default(), freed: Condvar::new() }, writing))
 }
@@ -203,6 +206,11 @@ impl Writing {
         }
     }
 
+    /// When this is set, it asks no longer how a lost commit ended.
+    pub(crate) fn gives_up_when(&mut self, closing: Arc<AtomicBool>) {
+        self.closing = closing;
+    }
+
     /// Looks until it is known whether our last commit was one. The row that it locked tells when it can be told.
     fn was_committed(&mut self) -> Result<bool, StoreError> {
         let commits = int(self.commits);
@@ -212,6 +220,10 @@ impl Writing {
                 Ok(last) => {
                     self.ledger = Ledger::new(0, Hash::default(), 0);
                     return Ok(last >= commits);
+                }
+                Err(_) if self.closing.load(Ordering::Relaxed) => {
+                    let why = "the database went away during a commit, and it is not known whether that was written";
+                    return Err(StoreError::Unavailable(why.into()));
                 }
                 Err(_) => {
                     self.session = None;

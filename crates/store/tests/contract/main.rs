@@ -1,4 +1,5 @@
 //! What a store promises, held against every backend.
+#![allow(clippy::unwrap_used)]
 
 mod backend;
 mod facts;
