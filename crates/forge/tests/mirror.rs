@@ -1,4 +1,6 @@
 //! Mirrors of real repositories with the real git.
+// A test may say `unwrap`, in its helpers, too: its failure is the message.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::process::Command;

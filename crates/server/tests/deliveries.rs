@@ -1,4 +1,6 @@
 //! Deliveries over real HTTP, and repositories over real git.
+// A test may say `unwrap`, in its helpers, too: its failure is the message.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
