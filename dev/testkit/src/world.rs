@@ -130,7 +130,11 @@ impl World {
     pub fn fails_over(&mut self) {
         let mut next = engine::World::with_leases_of(World::LEASE);
         let active: Vec<RunId> = self.engine.runs().map(|run| run.id().clone()).collect();
-        let facts: Vec<Fact> = self.facts.iter().filter(|fact| active.contains(&fact.run)).cloned().collect();
+        let kept = self.facts.iter().filter(|fact| active.contains(&fact.run));
+        // As a store keeps them.
+        let texts = kept.map(|fact| serde_json::to_string(fact).expect("a fact can be written"));
+        let facts: Vec<Fact> =
+            texts.map(|text| serde_json::from_str(&text).expect("what was written can be read")).collect();
         facts.iter().try_for_each(|fact| next.fold(fact)).expect("the log replays");
         next.resume(self.now);
         invariant::same_runs(&next, &self.engine).expect("replay is what was");
