@@ -49,7 +49,7 @@ pub fn run(args: &LoginArgs, screen: &mut Screen) -> Ended {
     logins.current = team.url().to_owned();
     logins.tokens.insert(team.url().to_owned(), token);
     logins.write()?;
-    screen.text(&format!("logged in at {} as {}", team.url(), text(&me, "name")));
+    screen.text(&format!("logged in at {} as {}", team.url(), text(&me, "user")));
     Ok(Exit::Green)
 }
 
