@@ -52,7 +52,8 @@ impl Team {
         let repo = Repo::new(pipeline);
         let project = format!("web={}", repo.root().display());
         let data = repo.folder.path().join("data");
-        let mut command = repo.command(&["server", "--listen", "127.0.0.1:0", "--agent-slots", "2", "--project", &project]);
+        let mut command =
+            repo.command(&["server", "--listen", "127.0.0.1:0", "--agent-slots", "2", "--project", &project]);
         command.arg("--data").arg(&data).stdout(Stdio::piped()).stderr(Stdio::null());
         command.env("PACE_STATE_DIR", repo.folder.path().join("state-of-server"));
         let mut server = command.spawn().expect("pace starts");
@@ -93,7 +94,8 @@ impl Team {
     fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.url.trim_start_matches("http://")).expect("it listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
@@ -254,7 +256,8 @@ fn each_role_may_its_own_and_the_first_link_works_once() {
 fn asking_again_changes_nothing_and_versions_are_held() {
     let team = Team::start(PIPELINE);
     let bearer = format!("Bearer {}", team.token());
-    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json"), ("idempotency-key", "once")];
+    let headers =
+        [("authorization", bearer.as_str()), ("content-type", "application/json"), ("idempotency-key", "once")];
     let runs = [(); 3].map(|()| {
         let (status, _, body) = team.raw("POST", "/api/v1/projects/web/runs", &headers, "{}");
         assert_eq!(status, 201, "{body}");
@@ -305,7 +308,18 @@ fn whatever_is_sent_gets_a_problem_and_the_server_goes_on() {
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
     let deep = "[".repeat(100_000);
     let long = format!("{{\"pipeline\":\"{}\"}}", "x".repeat(2 << 20));
-    let bodies = ["", "{", "null", "[]", "{\"x\":1}", "{\"params\":7}", "{\"branch\":\"--upload-pack=x\"}", "\u{0}", &deep, &long];
+    let bodies = [
+        "",
+        "{",
+        "null",
+        "[]",
+        "{\"x\":1}",
+        "{\"params\":7}",
+        "{\"branch\":\"--upload-pack=x\"}",
+        "\u{0}",
+        &deep,
+        &long,
+    ];
     for body in bodies {
         let (status, head, text) = team.raw("POST", "/api/v1/projects/web/runs", &headers, body);
         assert!((400..500).contains(&status), "{status} for {}", &body[..body.len().min(40)]);
@@ -385,7 +399,10 @@ fn the_document_of_the_interface_is_the_one_in_the_repository() {
         std::fs::write(&path, &served).expect("written");
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == served, "docs/reference/openapi.json is old: PACE_UPDATE=1 cargo test -p pace --test server_api writes it");
+    assert!(
+        kept == served,
+        "docs/reference/openapi.json is old: PACE_UPDATE=1 cargo test -p pace --test server_api writes it"
+    );
     let document: Value = serde_json::from_str(&served).expect("JSON");
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("methods") {
