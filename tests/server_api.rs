@@ -43,7 +43,7 @@ impl Team {
     /// Starts the server and makes the first administrator by the link that it prints.
     fn start(pipeline: &str) -> Team {
         let team = Team::strangers(pipeline);
-        team.pace_with(&["login", &team.link, "--user", "anna"], PASSWORD).code(0).says("as anna");
+        team.pace_with(&["login", &team.link, "--user", "anna"], PASSWORD).code(0).says("logged in at");
         team
     }
 
