@@ -49,7 +49,10 @@ pub(crate) fn forever(runtime: Runtime, station: &Arc<Station>) {
         let mut patience = Patience::default();
         let mut hold = Hold::default();
         while !station.is_closing() {
-            let end = converse(station, &mut patience, &mut hold).await;
+            let end = tokio::select! {
+                end = converse(station, &mut patience, &mut hold) => end,
+                () = closed(station) => End::Closed,
+            };
             let nap = match end {
                 End::Closed => break,
                 End::Lost(why) => {
@@ -68,6 +71,16 @@ pub(crate) fn forever(runtime: Runtime, station: &Arc<Station>) {
     runtime.shutdown_background();
 }
 
+/// Waits until everything is to be closed.
+async fn closed(station: &Station) {
+    while !station.is_closing() {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = station.closed.notified() => {}
+        }
+    }
+}
+
 /// Waits, and looks meanwhile whether leases run out.
 async fn rest(station: &Arc<Station>, nap: Duration, hold: &mut Hold) {
     let end = tokio::time::Instant::now() + nap;
@@ -84,8 +97,10 @@ async fn rest(station: &Arc<Station>, nap: Duration, hold: &mut Hold) {
 /// How long our leases are good for without the server.
 #[derive(Debug, Default)]
 struct Hold {
-    /// When that was sent which renewed them last, and for how long that is good.
-    renewed: Option<(Instant, Duration)>,
+    /// When that was sent which renewed them last.
+    renewed: Option<Instant>,
+    /// For how long that is good; nothing: for ever.
+    good_for: Duration,
     /// Heartbeats that are not answered.
     unanswered: VecDeque<Instant>,
     /// This server answers heartbeats; one that does not is trusted as long as the connection stands.
@@ -95,8 +110,8 @@ struct Hold {
 impl Hold {
     /// Stops what runs when its leases ran out: by now others may run it.
     fn look(&mut self, station: &Arc<Station>) {
-        let Some((since, good_for)) = self.renewed else { return };
-        if since.elapsed() < good_for {
+        let (Some(since), good_for) = (self.renewed, self.good_for) else { return };
+        if good_for.is_zero() || since.elapsed() < good_for {
             return;
         }
         let running = station.book.running();
@@ -114,14 +129,12 @@ impl Hold {
 
     fn answered(&mut self) {
         self.answers = true;
-        if let (Some(sent), Some((since, _))) = (self.unanswered.pop_front(), &mut self.renewed) {
-            *since = sent;
-        }
+        self.renewed = self.unanswered.pop_front().or(self.renewed);
     }
 
     fn stands(&mut self) {
-        if let (false, Some((since, _))) = (self.answers, &mut self.renewed) {
-            *since = Instant::now();
+        if !self.answers {
+            self.renewed = Some(Instant::now());
         }
     }
 }
@@ -248,9 +261,8 @@ fn greet(station: &Arc<Station>, welcome: &Welcome, begun: Instant, hold: &mut H
     let void: Vec<Lease> = welcome.void.iter().filter_map(Lease::from_wire).collect();
     station.lose(&void, "the server gave the step to another agent");
     station.book.begin_anew();
-    let lease = Duration::from_millis(u64::from(welcome.lease_ms));
-    let renewed = (!lease.is_zero()).then_some((begun, lease));
-    *hold = Hold { renewed, ..Hold::default() };
+    let good_for = Duration::from_millis(u64::from(welcome.lease_ms));
+    *hold = Hold { renewed: Some(begun), good_for, ..Hold::default() };
     station.set_status(Status::Connected(welcome.agent.clone()));
     station.look_whether_drained();
 }
