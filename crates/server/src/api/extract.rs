@@ -108,6 +108,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Input<T> {
             413 => Problem::new("too-large", format!("a body has at most {BODY_BYTES_MAX} bytes")),
             _ => Problem::invalid(error.body_text()),
         })?;
+        // A list would do for a record all of whose fields may be missing.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Problem::invalid("the body must be a JSON object"));
+        }
         let value = serde_json::from_slice(&bytes)
             .map_err(|error| Problem::invalid(format!("the body is not as it should be: {error}")))?;
         Ok(Input(value))
