@@ -1,5 +1,6 @@
 //! The desk's thread: lead, read the active runs from the log, take inputs until that is over, and again.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -64,7 +65,17 @@ pub(super) fn start(
 ) -> std::io::Result<()> {
     let (store, epoch) = (desk.store.clone(), desk.epoch.clone());
     let thread = Thread { who: who.into(), store, live, inbox, orders, epoch, pause: PAUSE.0 };
-    std::thread::Builder::new().name("desk".into()).spawn(move || thread.run()).map(drop)
+    let run = move || {
+        // A desk that died would leave a server that answers and does nothing. The log has all that was acknowledged, so that
+        // whoever starts the server again (systemd, Kubernetes) loses nothing; what was told is on standard error.
+        if std::panic::catch_unwind(AssertUnwindSafe(|| thread.run())).is_err() {
+            tracing::error!(
+                "the desk died of a defect: this server ends, and goes on from its log when it is started again"
+            );
+            std::process::abort();
+        }
+    };
+    std::thread::Builder::new().name("desk".into()).spawn(run).map(drop)
 }
 
 impl Thread {
