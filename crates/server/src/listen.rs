@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use cache::config::{Anonymous, Listen};
 use cache::{Routes, Running, ServeError};
+use sd_notify::NotifyState;
 use store::{Batch, Change, Expect};
 
 use crate::archive::Archive;
@@ -141,6 +142,7 @@ impl Server {
         let (weak, stopping) = (Arc::downgrade(&shared), shared.stopping.clone());
         let errands = std::thread::Builder::new().name("errands".into());
         errands.spawn(move || crate::errands::run(&weak, &stopping)).map_err(StartError::Threads)?;
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
         Ok(Server { address: running.address, shared, running })
     }
 
@@ -167,6 +169,8 @@ impl Server {
 
     /// Gives the leadership back, takes no more connections and lets requests finish within `grace`. Whether all did.
     pub fn stop(self, grace: Duration) -> bool {
+        // A service manager that does not listen is none.
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
         self.shared.stopping.stop();
         self.shared.deliveries.stop();
         self.shared.desk.stop(grace);
