@@ -20,7 +20,7 @@ use crate::schedule;
 use crate::sources::{Repository, short};
 
 /// Deliveries that are looked at together.
-const DELIVERIES_MAX: usize = 500;
+const DELIVERIES_MAX: usize = 100;
 /// Projects whose deliveries are worked on at a time: most of it is waiting for git.
 const PROJECTS_MAX: usize = 8;
 /// How often it is looked for deliveries that other replicas took in.

@@ -216,7 +216,7 @@ impl Store {
         self.reader.last_number(project)
     }
 
-    /// Deliveries that nobody has settled, oldest first, at most `max`.
+    /// Deliveries that nobody has settled, oldest first, at most `max` and at most 20 of one project.
     ///
     /// # Errors
     /// The store cannot be read.

@@ -17,6 +17,9 @@ const LOG_PART_BYTES_MAX: usize = 16 << 20;
 /// Pieces that are read at once for a part of a log: a step that writes a line at a time makes small ones.
 const PIECES_MAX: i64 = 256;
 
+/// Open deliveries of one project that are handed out at a time.
+const OF_ONE_PROJECT_MAX: usize = 20;
+
 /// Where is read from.
 #[derive(Debug)]
 pub(crate) enum Reader {
@@ -104,7 +107,12 @@ impl Reader {
     }
 
     pub(crate) fn open_deliveries(&self, max: usize) -> Result<Vec<Delivery>, StoreError> {
-        let sql = format!("SELECT {DELIVERY} FROM deliveries WHERE settled IS NULL ORDER BY sequence LIMIT ?1");
+        // A project whose repository cannot be reached for a day must not hide those of the others.
+        let sql = format!(
+            "SELECT {DELIVERY} FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY project ORDER BY sequence) AS place
+             FROM deliveries WHERE settled IS NULL) AS open WHERE place <= {OF_ONE_PROJECT_MAX}
+             ORDER BY sequence LIMIT ?1"
+        );
         self.query(&sql, &[limit(max)])?.into_iter().map(|mut row| delivery(&mut row)).collect()
     }
 

@@ -151,8 +151,9 @@ pub fn text(shared: &Shared) -> String {
     let out = &mut text;
     meters.requested.write(table::RUNS_REQUESTED, out);
     meters.ended.write(table::RUNS_ENDED, out);
-    if let Ok(active) = shared.store.active_runs() {
-        number(table::RUNS_ACTIVE, active.len(), out);
+    let counts = shared.store.counts().ok();
+    if let Some(counts) = &counts {
+        number(table::RUNS_ACTIVE, counts.active_runs, out);
     }
     meters.run.write(table::RUN_SECONDS, out);
     meters.run_wait.write(table::RUN_WAIT_SECONDS, out);
@@ -163,8 +164,8 @@ pub fn text(shared: &Shared) -> String {
     meters.failed.write(table::ATTEMPTS_FAILED, out);
     number(table::ATTEMPTS_CACHED, meters.cached.load(Relaxed), out);
     agents(shared, out);
-    if let Ok(open) = shared.store.open_deliveries(DELIVERIES_MAX) {
-        number(table::DELIVERIES_OPEN, open.len(), out);
+    if let Some(counts) = &counts {
+        number(table::DELIVERIES_OPEN, counts.open_deliveries, out);
     }
     number(table::FACTS, meters.facts.load(Relaxed), out);
     number(table::LOG_BYTES, meters.log_bytes.load(Relaxed), out);
@@ -182,9 +183,6 @@ pub fn text(shared: &Shared) -> String {
     number(table::UP, meters.started, out);
     text
 }
-
-/// Open deliveries are counted up to this.
-const DELIVERIES_MAX: usize = 1000;
 
 fn agents(shared: &Shared, text: &mut String) {
     let agents = shared.hub.agents();

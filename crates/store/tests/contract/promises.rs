@@ -252,6 +252,19 @@ pub fn a_delivery_is_kept_once_and_settled_once(home: &mut Home) {
     assert_eq!(store.open_deliveries(10).unwrap(), [delivery("a", 1), delivery("b", 2)]);
     assert_eq!(store.counts().unwrap().open_deliveries, 2);
 
+    let flood = (0..30).map(|n| Delivery { project: ProjectId::new("away"), ..delivery(&format!("flood-{n}"), 9) });
+    store.append(None, came(flood.chain([delivery("c", 10)]).collect())).unwrap();
+    let open = store.open_deliveries(100).unwrap();
+    assert_eq!((open.len(), open.last()), (23, Some(&delivery("c", 10))), "one project hides no other");
+    for gone in open.iter().filter(|open| open.project.as_str() == "away" || open.id == "c") {
+        let settled = vec![Settled { id: gone.id.clone(), at: Timestamp(11), outcome: "nothing".into() }];
+        store.append(None, Batch { settled, ..Batch::default() }).unwrap();
+    }
+    for gone in store.open_deliveries(100).unwrap().iter().filter(|open| open.project.as_str() == "away") {
+        let settled = vec![Settled { id: gone.id.clone(), at: Timestamp(11), outcome: "nothing".into() }];
+        store.append(None, Batch { settled, ..Batch::default() }).unwrap();
+    }
+
     let settle = |at, outcome: &str| {
         let settled = vec![Settled { id: "a".into(), at: Timestamp(at), outcome: outcome.into() }];
         store.append(None, Batch { settled, ..Batch::default() }).unwrap();
@@ -262,8 +275,8 @@ pub fn a_delivery_is_kept_once_and_settled_once(home: &mut Home) {
     let (raw, row) = store.delivery("a").unwrap().unwrap();
     assert_eq!((raw, row.settled), (delivery("a", 1), Some((Timestamp(5), "run web#1".into()))));
     let rows = store.deliveries(Some(&ProjectId::new("web")), None, 10).unwrap();
-    assert_eq!(rows.iter().map(|row| row.value.id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
-    assert_eq!(store.deliveries(None, Some(rows[0].sequence), 10).unwrap()[0].value.id, "a");
+    assert_eq!(rows.iter().map(|row| row.value.id.as_str()).collect::<Vec<_>>(), ["c", "b", "a"]);
+    assert_eq!(store.deliveries(None, Some(rows[1].sequence), 10).unwrap()[0].value.id, "a");
     assert_eq!(store.deliveries(Some(&ProjectId::new("api")), None, 10).unwrap(), []);
 }
 
