@@ -28,12 +28,12 @@ from buildbot.plugins import *
 c = BuildmasterConfig = {{}}
 c['workers'] = [worker.LocalWorker('local', max_builds={slots})]
 c['protocols'] = {{'null': {{}}}}
-c['builders'] = [util.BuilderConfig('demo', ['local'], factory=util.BuildFactory([
+c['builders'] = [util.BuilderConfig(name='demo', workernames=['local'], factory=util.BuildFactory([
     steps.ShellCommand(command=['date', '+%s%N'])]))]
 c['collapseRequests'] = False
 c['schedulers'] = [
-    schedulers.SingleBranchScheduler('push', change_filter=util.ChangeFilter(), builderNames=['demo']),
-    schedulers.ForceScheduler('force', builderNames=['demo'])]
+    schedulers.SingleBranchScheduler(name='push', change_filter=util.ChangeFilter(), builderNames=['demo']),
+    schedulers.ForceScheduler(name='force', builderNames=['demo'])]
 c['www'] = {{'port': 'tcp:{port}:interface=127.0.0.1',
     'change_hook_dialects': {{'github': {{'secret': {secret!r}, 'strict': True}}}}}}
 c['db'] = {{'db_url': 'sqlite:///state.sqlite'}}

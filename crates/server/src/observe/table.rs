@@ -153,3 +153,41 @@ pub const ALL: [Metric; 25] = [
 /// Since when.
 pub const UP: Metric =
     metric("process_start_time_seconds", Kind::Gauge, "", "When the server started, in seconds since 1970.");
+
+/// `docs/server/metrics.md`.
+pub fn page() -> String {
+    let mut page = String::from(PAGE_HEAD);
+    for Metric { name, kind, label, help } in ALL {
+        let label = if label.is_empty() { String::new() } else { format!("`{label}`") };
+        page.push_str(&format!("| `{name}` | {} | {label} | {help} |\n", kind.word()));
+    }
+    page.push_str(PAGE_END);
+    page
+}
+
+const PAGE_HEAD: &str = "\
+# Metrics
+
+`GET /metrics` answers in Prometheus' text format, without a token. Everything counts from the start of the process. No label
+holds a name that people choose, so the number of series does not grow with projects, branches or users.
+
+| metric | kind | label | what it is |
+| --- | --- | --- | --- |
+";
+
+const PAGE_END: &str = "
+Histograms have seconds in buckets from 5 ms to 6 h. [`deploy/prometheus`](../../deploy/prometheus) has alert rules and a
+configuration, [`deploy/grafana`](../../deploy/grafana) a dashboard; [observe.md](observe.md) says how to use them.
+";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_page_in_the_repository_is_the_one_the_table_writes() {
+        let page = include_str!("../../../../docs/server/metrics.md");
+        assert!(
+            page == super::page(),
+            "docs/server/metrics.md is old: `cargo run -p paceline-server --example metrics` prints it anew"
+        );
+    }
+}
