@@ -56,7 +56,7 @@ fn a_cut_connection_loses_and_doubles_no_line_and_no_result() {
         w.log_has(&lease, at);
         w.cut();
         let (_, hello) = w.hello();
-        assert_eq!(hello.held, [lease.clone()]);
+        assert_eq!(hello.held, std::slice::from_ref(&lease));
         w.desk.takes_logs.store(true, Ordering::SeqCst);
     }
     // Heard and not acknowledged, then cut: it is told again.

@@ -19,8 +19,11 @@ struct Door {
     store: Store,
     builtin: [u8; 32],
     // Every request to the cache asks; the store shall not be asked each time.
-    answers: Mutex<HashMap<[u8; 32], (Option<Arc<Token>>, Instant)>>,
+    answers: Mutex<HashMap<[u8; 32], Answer>>,
 }
+
+/// Who it is, if anybody, and when that was found out.
+type Answer = (Option<Arc<Token>>, Instant);
 
 /// Answers for the cache; `builtin` is the credential of the agent in this process.
 pub(crate) fn ask(store: Store, builtin: &str) -> Ask {

@@ -218,11 +218,11 @@ enum Caller {
     /// An agent: reads everything that it may be given to build.
     Agent,
     /// A person, a token, or nobody in particular.
-    Somebody(Who),
+    Somebody(Box<Who>),
 }
 
 async fn caller(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<Caller, Problem> {
-    let Some(secret) = secret(headers) else { return Ok(Caller::Somebody(Who::anonymous())) };
+    let Some(secret) = secret(headers) else { return Ok(Caller::Somebody(Box::new(Who::anonymous()))) };
     if Shown::read(&secret).is_some_and(|shown| shown.kind == CredentialKind::Agent) {
         let shared = shared.clone();
         let known = off(move || Ok(shared.hub.agent_of(&secret))).await?;
@@ -237,7 +237,7 @@ async fn caller(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<Caller, Pro
     let bearer = HeaderValue::from_str(&format!("Bearer {secret}"));
     let bearer = bearer.map_err(|_| Problem::new("signed-out", "this token has characters that no token has"))?;
     let only = HeaderMap::from_iter([(header::AUTHORIZATION, bearer)]);
-    Ok(Caller::Somebody(asker(shared, &only).await?.who))
+    Ok(Caller::Somebody(Box::new(asker(shared, &only).await?.who)))
 }
 
 /// The token: the password, or the user when there is no password, as people give tokens to git.

@@ -115,7 +115,7 @@ fn rule(value: &Value) -> Result<Rule, String> {
     globs(&rule.branches)?;
     if let Some(place) = rule.webhook.as_ref().or(rule.slack.as_ref()) {
         let is_url = place.url.starts_with("https://") || place.url.starts_with("http://");
-        if is_url == !place.url_secret.is_empty() {
+        if is_url != place.url_secret.is_empty() {
             return Err("write one of `url`, an address, and `url_secret`, the name of a secret".into());
         }
     }

@@ -98,7 +98,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Input<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Input<T>, Problem> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        if !kind.split(';').next().is_some_and(|kind| kind.trim() == "application/json") {
+        if kind.split(';').next().is_none_or(|kind| kind.trim() != "application/json") {
             return Err(Problem::invalid("the body must be `content-type: application/json`"));
         }
         let read = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await;

@@ -120,7 +120,7 @@ async fn run_events(
         }
         Err(problem) => Some(told(&problem)),
     });
-    Ok(stream(&watchers, facts.filter_map(std::future::ready))?)
+    stream(&watchers, facts.filter_map(std::future::ready))
 }
 
 /// The log of a step as it grows: events `log`, and `end` at its end. Ids are offsets in bytes
@@ -149,7 +149,7 @@ async fn log_events(
         };
         futures_util::stream::iter(events.into_iter().flatten())
     });
-    Ok(stream(&watchers, pieces)?)
+    stream(&watchers, pieces)
 }
 
 async fn notices(
@@ -177,7 +177,7 @@ async fn notices(
         }
         Err(problem) => Some(told(&problem)),
     });
-    Ok(stream(watchers, facts.filter_map(std::future::ready))?)
+    stream(watchers, facts.filter_map(std::future::ready))
 }
 
 /// Which projects somebody may see, remembered for a stream.
