@@ -227,7 +227,7 @@ impl Scene {
         let end = Instant::now() + PATIENCE;
         while !holds() {
             if Instant::now() > end {
-                let active = self.get("/api/v1/runs?active=true").unwrap_or_default();
+                let active = self.get("/api/v1/runs?state=running").unwrap_or_default();
                 panic!("waited in vain: {what}\n{active}\n{}", self.logs());
             }
             std::thread::sleep(Duration::from_millis(20));

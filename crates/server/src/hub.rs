@@ -138,7 +138,7 @@ impl Hub {
                 HubOrder::Hush => self.hush(),
                 HubOrder::Execute { agent, run, spec, known } => self.execute(agent, run, spec, known).await,
                 HubOrder::Stop { agent, run, node, fence, force } => {
-                    let lease = lease::of_fence(&run, node, fence);
+                    let lease = self.lease_of(&run, node, fence);
                     self.say_to(&agent, ServerWord::Stop(proto::Stop { lease: Some(lease), force }));
                 }
                 HubOrder::End { run } => self.end(&run),

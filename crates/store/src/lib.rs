@@ -110,6 +110,15 @@ impl Store {
         self.writer()?.call(move |backend| backend.lead(&who))
     }
 
+    /// Whether nobody else was given the right to append facts since. A leader that slept asks, since it may have nothing to
+    /// append by which it would hear.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub fn leads(&self, epoch: Epoch) -> Result<bool, StoreError> {
+        self.reader.is_newest(epoch)
+    }
+
     /// Gives the right back.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use crate::entry::ChangeSaid;
 use crate::prepared::indexed;
 use crate::query::{Artifact, Audited, Counts, DeliveryRow, LogPart, RunQuery, Sequenced, Timing};
 use crate::record::{Kept, Record};
-use crate::{StoreError, postgres, sqlite};
+use crate::{Epoch, StoreError, postgres, sqlite};
 
 /// Runs of one page.
 const RUNS_MAX: usize = 500;
@@ -255,6 +255,17 @@ impl Reader {
             Ok(Timing { step, took, at: Timestamp(row.int()?) })
         });
         rows.collect()
+    }
+
+    /// One process has a file of SQLite, so nobody else can lead there.
+    pub(crate) fn is_newest(&self, epoch: Epoch) -> Result<bool, StoreError> {
+        match self {
+            Reader::Sqlite(_) => Ok(true),
+            Reader::Postgres(_) => match self.one("SELECT epoch FROM head WHERE one = 1", &[])? {
+                Some(mut row) => Ok(row.int()? == epoch.0),
+                None => Ok(false),
+            },
+        }
     }
 
     pub(crate) fn counts(&self) -> Result<Counts, StoreError> {

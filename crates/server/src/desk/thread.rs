@@ -21,8 +21,8 @@ const INPUTS_MAX: usize = 1024;
 const LEAD_EVERY: Duration = Duration::from_millis(500);
 /// After a failure: doubled each time, up to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-/// Without a timer in the world.
-const WAIT_MAX: Duration = Duration::from_secs(3600);
+/// How often a server that leads asks whether it still does.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The thread.
 struct Thread {
@@ -153,9 +153,17 @@ impl Thread {
     fn serve(&mut self, leading: &mut Leading) -> Over {
         // Nobody asks for what was on its way when the last leader ended.
         let mut first_round = true;
+        let mut looked = Instant::now();
         loop {
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                // A store that cannot be asked is heard of with the next append.
+                if let Ok(false) = self.store.leads(leading.epoch) {
+                    return Over::Fault(Refusal::NotLeader);
+                }
+            }
             let now = leading.clock.now();
-            let wait = leading.world.next_wake().map_or(WAIT_MAX, |at| at.since(now).min(WAIT_MAX));
+            let wait = leading.world.next_wake().map_or(LOOK_EVERY, |at| at.since(now).min(LOOK_EVERY));
             let wait = if std::mem::take(&mut first_round) { Duration::ZERO } else { wait };
             let first = match self.inbox.recv_timeout(wait) {
                 Ok(asked) => Some(asked),

@@ -31,12 +31,18 @@ impl Named {
     }
 }
 
-/// A lease where only its fencing number matters.
-pub(super) fn of_fence(run: &RunId, node: NodeIx, fence: Fence) -> proto::Lease {
-    proto::Lease { run: run.to_string(), node: node.0, attempt: 0, fence: fence.0 }
-}
-
 impl Hub {
+    /// The lease of a fencing number as it was given. One from before this server started has no attempt number; agents know
+    /// it by its fencing number, too.
+    pub(super) fn lease_of(&self, run: &RunId, node: NodeIx, fence: Fence) -> proto::Lease {
+        let board = self.board();
+        let first = LogId { run: run.clone(), node, attempt: AttemptNo(0) };
+        let last = LogId { attempt: AttemptNo(u16::MAX), ..first.clone() };
+        let given = board.leases.range(first..=last).find(|(_, (_, given))| *given == fence);
+        let attempt = given.map_or(0, |(log, _)| u32::from(log.attempt.0));
+        proto::Lease { run: run.to_string(), node: node.0, attempt, fence: fence.0 }
+    }
+
     /// Whether this lease was given to this agent, ever. Asks the log when it was given before this server started. Blocks.
     pub(super) fn is_of(&self, agent: &AgentId, named: &Named) -> bool {
         if let Some((owner, fence)) = self.board().leases.get(&named.log) {
