@@ -17,7 +17,7 @@ params:
   loud: { type: boolean, default: false }
 steps:
   - id: deps
-    cmd: "printf '\\033[32m${{ params.greeting }}\\033[0m <b>world</b>\\n'"
+    cmd: 'printf "\033[32m%s\033[0m <b>world</b>\n" "${{ params.greeting }}"'
     cache: never
   - id: test
     depends_on: [deps]
@@ -30,7 +30,7 @@ steps:
     allow_failure: true
   - id: ship
     depends_on: [test]
-    approve: { message: "Ship it?" }
+    approve: { by: [user:anna], message: "Ship it?" }
   - id: publish
     depends_on: [ship]
     cmd: echo published

@@ -71,6 +71,8 @@ function stream(url, on) {
 const LINES_MAX = 5000;
 // One event has at most 500 lines.
 const EVENTS_MAX = LINES_MAX / 500;
+// Laying out thousands of lines takes a while: lines that come together are painted together.
+const PAINT_PAUSE_MS = 120;
 
 function log(box) {
   const state = document.getElementById("log-state");
@@ -151,7 +153,7 @@ function log(box) {
     if (waiting.length > EVENTS_MAX) { waiting.shift(); left = true; }
     if (planned) return;
     planned = true;
-    if (document.hidden) setTimeout(paint, 1000); else requestAnimationFrame(paint);
+    setTimeout(paint, document.hidden ? 1000 : PAINT_PAUSE_MS);
   };
   followButton.hidden = false;
   followButton.addEventListener("click", () => {

@@ -7,7 +7,7 @@ const readline = require("node:readline");
 const { chromium } = require("playwright-core");
 
 const [scene, url, link, repository, pictures] = process.argv.slice(2);
-const DEADLINE_MS = 25_000;
+const DEADLINE_MS = 120_000;
 const answers = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
 /** Asks the test for something, and waits until it is done. */
@@ -181,7 +181,7 @@ const scenes = {
     const command = await page.locator("code.block").textContent();
     await ask(`agent ${command.split("--token ")[1].trim()}`);
     await page.goto(`${url}/agents`);
-    await page.getByRole("cell", { name: "builder" }).waitFor();
+    await page.getByRole("cell", { name: "builder", exact: true }).waitFor();
     await addProject(page, "web");
     await trigger(page, "web");
     await page.locator("#steps").getByRole("link", { name: "count" }).click();
@@ -312,8 +312,9 @@ const scenes = {
     await scenes[scene](page, context);
     assert.deepEqual(page.complaints, [], "the browser complains");
   } catch (error) {
-    await picture(page, `failed-${scene}`).catch(() => {});
-    console.error(error.stack, "\nat", page.url(), page.complaints, "\n", (await page.locator("main").innerText().catch(() => "")).slice(0, 2000));
+    await page.screenshot({ path: path.join(pictures, `failed-${scene}.png`) }).catch(() => {});
+    const log = await page.locator("#log").evaluate((box) => ({ ...box.dataset, lines: box.childElementCount, last: box.lastElementChild?.textContent, state: document.getElementById("log-state").textContent, later: document.getElementById("later").hidden })).catch(() => null);
+    console.error(error.stack, "\nat", page.url(), page.complaints, log, "\n", (await page.locator("main").innerText().catch(() => "")).slice(0, 1000));
     process.exitCode = 1;
   }
   await browser.close();

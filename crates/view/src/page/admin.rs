@@ -160,7 +160,9 @@ impl Agents {
                 }
             }
         };
-        frame.page("Agents", &[Crumb::new("agents", "/agents")], Some("/live"), main)
+        // What answers a form has no address to ask again.
+        let live = self.command.is_none().then_some("/live");
+        frame.page("Agents", &[Crumb::new("agents", "/agents")], live, main)
     }
 }
 
