@@ -161,8 +161,10 @@ fn ends(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use model::{AttemptNo, NodeIx};
-    use store::{Batch, Location, LogChunk};
+    use model::{
+        AttemptNo, Fact, NodeIx, OnFailure, Plan, RunContext, RunEvent, RunNumber, Selection, Terms, Timestamp, Trigger,
+    };
+    use store::{Batch, Location, LogChunk, ProjectFact};
 
     use super::*;
 
@@ -175,6 +177,33 @@ mod tests {
         text: Vec<u8>,
     }
 
+    /// The run of a log is asked for; it has nothing to do.
+    fn requested(log: &LogId) -> ProjectFact {
+        let context = RunContext {
+            run: log.run.clone(),
+            number: RunNumber(1),
+            trigger: Trigger::default(),
+            params: Default::default(),
+            hashes: Default::default(),
+            caller_env: Default::default(),
+            estimates: Default::default(),
+            selection: Selection::default(),
+            on_failure: OnFailure::default(),
+            terms: Terms::default(),
+        };
+        let plan = Plan {
+            name: "p".into(),
+            context,
+            env: Default::default(),
+            concurrency: None,
+            sla: None,
+            groups: Vec::new(),
+            nodes: Vec::new(),
+        };
+        let event = RunEvent::Requested { plan: plan.into() };
+        ProjectFact { project: "web".into(), fact: Fact { at: Timestamp(1), run: log.run.clone(), event } }
+    }
+
     /// A log whose line `n` is `line n` with so many more bytes.
     fn log_of(count: u64, padding: usize) -> World {
         let folder = tempfile::tempdir().expect("a folder");
@@ -183,6 +212,8 @@ mod tests {
         let log = LogId { run: "r1".into(), node: NodeIx(0), attempt: AttemptNo(1) };
         let line = |n: u64| format!("{} line {n}{}\n", 1_795_255_082_000 + n, "x".repeat(padding));
         let text: Vec<u8> = (1..=count).flat_map(|n| line(n).into_bytes()).collect();
+        let begin = Batch { facts: vec![requested(&log)], ..Batch::default() };
+        store.append(Some(epoch), begin).expect("appended");
         for (at, part) in text.chunks(200_000).enumerate() {
             let chunk = LogChunk { log: log.clone(), offset: at as u64 * 200_000, bytes: part.to_vec() };
             store.append(Some(epoch), Batch { logs: vec![chunk], ..Batch::default() }).expect("appended");
