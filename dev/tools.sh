@@ -71,6 +71,10 @@ case "$tool" in
     install actions-cache-6.3.0 npm_packages @actions/cache@6.3.0
     echo "$place/node_modules"
     ;;
+  oidc-provider) # an issuer to sign in with; a folder of modules
+    install oidc-provider-9.13.3 npm_packages oidc-provider@9.13.3
+    echo "$place/node_modules"
+    ;;
   playwright) # a folder of modules, for NODE_PATH; the browser is Debian's
     debian_packages chromium fonts-dejavu-core
     install playwright-core-1.65.1 npm_packages playwright-core@1.65.1

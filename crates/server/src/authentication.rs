@@ -12,6 +12,7 @@ use store::{Batch, Change, Expect, Kept};
 use tokio::sync::Semaphore;
 
 use crate::clock::now;
+use crate::oidc::Issuer;
 use crate::problem::Problem;
 use crate::{Config, Shared};
 
@@ -32,6 +33,8 @@ pub struct Authentication {
     /// Handlers of many threads count wrong tries, hence the lock.
     limit: Mutex<SignInLimit>,
     hashing: Semaphore,
+    /// Whom people sign in with elsewhere.
+    pub(crate) issuer: Issuer,
     /// Makes what forms carry.
     forms: [u8; 32],
 }
@@ -78,6 +81,7 @@ impl Authentication {
             keys,
             limit: Mutex::default(),
             hashing: Semaphore::new(HASHING_MAX),
+            issuer: Issuer::default(),
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Config {
     pub name: String,
     /// Where traces of runs go: a collector that takes OTLP over HTTP, without `/v1/traces`.
     pub otlp: Option<String>,
+    /// Whom else people sign in with, beside names and passwords.
+    pub oidc: Option<access::OidcConfig>,
 }
 
 impl Config {
@@ -47,6 +49,7 @@ impl Config {
             tls: None,
             name: "server".into(),
             otlp: None,
+            oidc: None,
         }
     }
 }

@@ -29,6 +29,7 @@ mod listen;
 pub mod live;
 pub mod notify;
 pub mod observe;
+pub mod oidc;
 pub mod problem;
 pub mod records;
 mod routes;

@@ -12,6 +12,7 @@ pub mod image;
 pub mod init;
 pub mod login;
 pub mod logs;
+pub mod oidc;
 pub mod people;
 pub mod plan;
 pub mod projects;

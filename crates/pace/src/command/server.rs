@@ -11,6 +11,7 @@ use server::config::{S3Settings, Tls};
 use server::journal::{self, Format};
 use server::{Config, Server};
 
+use super::oidc::OidcArgs;
 use crate::cli::ExecutorName;
 use crate::exit::{Ended, Exit, Failure};
 use crate::folders::Folders;
@@ -79,6 +80,9 @@ pub struct ServerArgs {
     /// Send a trace of each run to this collector, OTLP over HTTP
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp: Option<String>,
+    /// Whom else people sign in with.
+    #[command(flatten)]
+    pub oidc: OidcArgs,
     /// How it tells what it does, on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log: LogFormat,
@@ -201,7 +205,8 @@ fn config(args: &ServerArgs) -> Result<Config, Failure> {
     let url = args.url.clone().unwrap_or_default().trim_end_matches('/').to_owned();
     let blobs = args.blobs.as_deref().map(|url| bucket(url, args)).transpose()?;
     let name = args.name.clone().unwrap_or_else(host_name);
-    Ok(Config { listen: args.listen, url, data, database, blobs, cache_bytes, tls, name, otlp: args.otlp.clone() })
+    let (otlp, oidc) = (args.otlp.clone(), args.oidc.config()?);
+    Ok(Config { listen: args.listen, url, data, database, blobs, cache_bytes, tls, name, otlp, oidc })
 }
 
 /// What `--database` names.

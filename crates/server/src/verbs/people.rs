@@ -27,7 +27,7 @@ const LINK_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct NewUser {
     /// Its name.
     pub name: String,
-    /// Its password; empty: it signs in with OIDC, or has only tokens.
+    /// Its password; empty: it has only tokens. Who signs in with OIDC becomes a user by that.
     pub password: String,
     /// The rest.
     pub change: UserChange,

@@ -9,6 +9,7 @@
 
 mod admin;
 mod assets;
+mod elsewhere;
 mod enter;
 mod forms;
 mod live;
@@ -60,6 +61,8 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .route("/live", get(live::all))
         .route("/new", get(projects::new).post(projects::add))
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
+        .route("/sign-in/oidc", get(elsewhere::begin))
+        .route(crate::oidc::CALLBACK, get(elsewhere::callback))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/setup/{link}", get(sign_in::link_page).post(sign_in::use_link))
         .route("/invite/{link}", get(sign_in::link_page).post(sign_in::use_link))

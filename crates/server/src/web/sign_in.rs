@@ -12,18 +12,23 @@ use serde::Deserialize;
 use view::page::sign_in::{LinkKind, LinkPage, SignIn};
 
 use super::enter::{on_to, page as html_page, page_of_trouble};
-use super::{Answer, Posted, Unproven, Visit, Web};
+use super::{Answer, Posted, Unproven, Visit, Web, elsewhere};
 use crate::authentication;
 
 #[derive(Deserialize)]
 pub(super) struct Asked {
     #[serde(default)]
-    next: String,
+    pub(super) next: String,
 }
 
 /// `GET /sign-in`
-pub(super) async fn page(Extension(visit): Extension<Visit>, Query(asked): Query<Asked>) -> Answer {
-    Ok(html_page(SignIn { next: own(&asked.next).to_owned(), ..SignIn::default() }.page(&visit.frame)))
+pub(super) async fn page(
+    State(web): State<Arc<Web>>,
+    Extension(visit): Extension<Visit>,
+    Query(asked): Query<Asked>,
+) -> Answer {
+    let (next, elsewhere) = (own(&asked.next).to_owned(), elsewhere::label(&web.shared));
+    Ok(html_page(SignIn { next, elsewhere, ..SignIn::default() }.page(&visit.frame)))
 }
 
 /// `POST /sign-in`
@@ -41,7 +46,8 @@ pub(super) async fn sign_in(
         Ok(cookie) => Ok(with_cookie(&web, &cookie, next)),
         Err(problem) => {
             let (name, next) = (name.to_owned(), next.to_owned());
-            let again = SignIn { name, next, trouble: problem.detail.clone(), ..SignIn::default() };
+            let (trouble, elsewhere) = (problem.detail.clone(), elsewhere::label(&web.shared));
+            let again = SignIn { name, next, trouble, elsewhere };
             Ok(page_of_trouble(&problem, again.page(&visit.frame)))
         }
     }
@@ -105,7 +111,7 @@ fn unseen(mut response: Response) -> Response {
     response
 }
 
-fn with_cookie(web: &Web, cookie: &Cookie, next: &str) -> Response {
+pub(super) fn with_cookie(web: &Web, cookie: &Cookie, next: &str) -> Response {
     let mut response = Redirect::to(next).into_response();
     set_cookie(&mut response, &cookie.header(web.shared.config.url.starts_with("https://")));
     response
@@ -117,12 +123,12 @@ fn set_cookie(response: &mut Response, cookie: &str) {
     }
 }
 
-fn browser(headers: &HeaderMap) -> String {
+pub(super) fn browser(headers: &HeaderMap) -> String {
     headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 /// A path of this server; anything else leads to its first page.
-fn own(next: &str) -> &str {
+pub(super) fn own(next: &str) -> &str {
     let is_path = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n', '\t']);
     if is_path && next.is_ascii() { next } else { "/" }
 }
