@@ -13,7 +13,7 @@ use view::page::admin::{Deliveries, DeliveryLine};
 use view::page::project::{Filter, ProjectPage, Rights};
 
 use super::enter::page as html_page;
-use super::projects::bare;
+use super::projects::source;
 use super::{Answer, Visit, Web};
 use crate::authentication::off;
 use crate::records::Project;
@@ -69,7 +69,7 @@ pub(super) async fn page(
     let runs = verbs::runs(&web.shared, who, RunsAsked { query, after: asked.before, max: RUNS_SHOWN }).await?;
     let (branches, pipelines) = choices(&web, project.id()).await?;
     let shown = ProjectPage {
-        repository: bare(&project.repository),
+        repository: source(&web.shared.config.url, &project),
         hook: hook(&web, &name),
         name,
         rights,

@@ -13,6 +13,7 @@ use view::page::projects::{NewProject, ProjectRow, Projects};
 use super::enter::{on_to, page as html_page, page_of_trouble};
 use super::{Answer, Posted, Visit, Web};
 use crate::authentication::off;
+use crate::records::Project;
 use crate::verbs::{self, ProjectSettings, RunsAsked};
 
 /// Projects on the first page.
@@ -42,10 +43,10 @@ pub(super) async fn page(
     let active = verbs::runs(&web.shared, who, active).await?;
     let shared = web.shared.clone();
     let rows = off(move || {
-        let row = |kept: store::Kept<crate::records::Project>| {
+        let row = |kept: store::Kept<Project>| {
             let query = RunQuery { project: Some(kept.value.id()), max: 1, ..RunQuery::default() };
             let last = shared.store.runs(&query)?.into_iter().next().map(|run| run.value);
-            Ok(ProjectRow { repository: bare(&kept.value.repository), name: kept.value.name, last })
+            Ok(ProjectRow { repository: source(&shared.config.url, &kept.value), name: kept.value.name, last })
         };
         found.items.into_iter().map(row).collect::<Result<Vec<_>, crate::problem::Problem>>()
     })
@@ -93,8 +94,16 @@ pub(super) async fn add(State(web): State<Arc<Web>>, posted: Posted) -> Answer {
     }
 }
 
+/// Where the commits of a project come from, for people.
+pub(super) fn source(url: &str, project: &Project) -> String {
+    match project.repository.as_str() {
+        "" => format!("{url}/git/{}", project.name),
+        repository => bare(repository),
+    }
+}
+
 /// An address without the name and password that may stand in it.
-pub(super) fn bare(repository: &str) -> String {
+fn bare(repository: &str) -> String {
     match repository.split_once("://") {
         Some((scheme, rest)) => {
             let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

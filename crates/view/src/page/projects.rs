@@ -129,7 +129,7 @@ impl NewProject {
                 (part::csrf(&frame.visitor.csrf))
                 (Field { required: true, help: "Letters, digits, - _ . and /, like web or team/web. It never changes.",
                     ..Field::text("name", "Name", &self.name) }.html())
-                (Field { required: true, help: "What git fetches: https://…, ssh://…, or a path on this server.",
+                (Field { help: "What git fetches: https://…, ssh://…, or a path on this server. Empty: this server keeps it, and you push to it.",
                     ..Field::text("repository", "Repository", &self.repository) }.html())
                 (part::select("forge", "Forge", &self.forge, &FORGES))
                 (Field { required: true, help: "Manual runs and schedules take it.",

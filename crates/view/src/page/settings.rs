@@ -57,7 +57,7 @@ impl Settings {
                 (part::csrf(&frame.visitor.csrf))
                 input type="hidden" name="version" value=(self.version);
                 h2 { "Repository" }
-                (Field { required: true, ..Field::text("repository", "Repository", &self.repository) }.html())
+                (Field { help: "Empty: this server keeps it.", ..Field::text("repository", "Repository", &self.repository) }.html())
                 (Field { required: true, ..Field::text("default_branch", "Main branch", &self.default_branch) }.html())
                 (self.pipelines())
                 (self.sealed("credential", "Access token", self.has_credential))
