@@ -53,7 +53,7 @@ fn clear(shared: &Shared, at: Timestamp) -> Result<(), StoreError> {
 
 /// What ended before is removed; `None`: nothing.
 fn kept_since(project: &Project, at: Timestamp) -> Option<Timestamp> {
-    let kept = u64::try_from(DAY.saturating_mul(project.keep_days).as_micros()).ok()?;
+    let kept = u64::try_from(DAY.saturating_mul(project.keep_days).as_micros()).unwrap_or(u64::MAX);
     (project.keep_days > 0).then(|| Timestamp(at.0.saturating_sub(kept)))
 }
 
