@@ -156,7 +156,8 @@ impl Server {
         }
         let store = &self.shared.store;
         let known = store.record::<Project>(name).map_err(|error| error.to_string())?;
-        let mut project = known.map(|kept| kept.value).unwrap_or_default();
+        let fresh = || Project { approve_forks: true, ..Project::default() };
+        let mut project = known.map_or_else(fresh, |kept| kept.value);
         if project.name == name && project.repository == repository {
             return Ok(());
         }
