@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -288,15 +288,25 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     private.open(path).map_err(|error| cannot(path, error))?;
     let beside = beside(path, "-lock");
     let file = private.open(&beside).map_err(|error| cannot(&beside, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Unavailable(format!(
-            "another process has {}; stop it, or give this one a folder of its own",
-            path.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(cannot(&beside, error)),
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // What a killed server had started holds the lock until it has ended, too.
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_WAIT / 100),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Unavailable(format!(
+                    "another process has {}; stop it, or give this one a folder of its own",
+                    path.display()
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(cannot(&beside, error)),
+        }
     }
 }
+
+/// How long the lock of a server that ended a moment ago is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
