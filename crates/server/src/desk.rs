@@ -21,7 +21,6 @@ mod keep;
 mod round;
 mod thread;
 
-pub(crate) use clock::wall;
 pub(crate) use round::{RunOrder, What};
 
 /// The way to the desk. Cheap to clone.

@@ -163,7 +163,7 @@ impl Server {
         }
         project.name = name.into();
         project.repository = repository.into();
-        let change = Change::put(crate::desk::wall(), "server", "project.created", &project, Expect::Any);
+        let change = Change::put(crate::clock::now(), "server", "project.created", &project, Expect::Any);
         let batch = Batch { changes: vec![change], ..Batch::default() };
         store.append(None, batch).map(drop).map_err(|error| error.to_string())
     }

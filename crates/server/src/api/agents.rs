@@ -41,7 +41,7 @@ async fn list_agents(
     let page = verbs::agents(&shared, &asker.who, &part.after, part.limit).await?;
     let mut lines: BTreeMap<String, _> =
         shared.hub.agents().into_iter().map(|line| (line.agent.to_string(), line)).collect();
-    let mut items: Vec<AgentShape> = page
+    let items: Vec<AgentShape> = page
         .items
         .into_iter()
         .map(|kept| {
@@ -49,12 +49,6 @@ async fn list_agents(
             AgentShape::of(Some(kept.value), line.as_ref())
         })
         .collect();
-    // The one in this process is in no record.
-    if part.after.is_empty()
-        && let Some(line) = lines.get("builtin")
-    {
-        items.insert(0, AgentShape::of(None, Some(line)));
-    }
     Ok(listed(&uri, Listed::of(Page { items, next: page.next }, |agent| agent)))
 }
 

@@ -1,8 +1,10 @@
 //! The desk's time: it never goes back, and a wall clock that jumps moves it slowly, so that no lease runs out by that.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use model::Timestamp;
+
+use crate::clock::now as wall;
 
 /// A tenth of the time that passes is put on or taken off until the wall clock is met.
 const SLEW: i128 = 10;
@@ -12,12 +14,6 @@ const SLEW: i128 = 10;
 pub(super) struct Clock {
     told: Timestamp,
     at: Instant,
-}
-
-/// The wall clock.
-pub(crate) fn wall() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 impl Clock {
